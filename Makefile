@@ -1,0 +1,49 @@
+# One command locally and in CI. `make help` lists the targets.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TIME   ?= 90s
+DEMO   := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format type check bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+corpora/shakespeare.txt corpora/python-docs.txt: | $(READY)
+	$(BIN)/python corpora/$(subst -,_,$(basename $(notdir $@))).py
+
+demo: $(READY)  ## corpus, a real training run, samples at two temperatures, two scores
+	@BIN=$(BIN) TIME=$(TIME) RUN=$(DEMO) sh corpora/demo.sh
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)  ## style and mistakes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(READY)  ## rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+type: $(READY)  ## static types
+	$(BIN)/mypy
+
+check: lint type test  ## format check, lint, types and tests
+
+bench: $(READY)  ## the speed benchmarks, ratios in one run
+	$(BIN)/python benchmarks/sampling.py
+
+clean:  ## remove what was built (never runs/)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +

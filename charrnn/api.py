@@ -1,0 +1,176 @@
+"""The three verbs for Python: `load(path)` gives a model that samples and scores; `train`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
+from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
+from charrnn.engine import Engine
+from charrnn.modelfile import SavedModel, load_model
+from charrnn.runs import find_model, new_run, unfinished_run
+from charrnn.sampling import stream
+from charrnn.scoring import Score, score
+from charrnn.sizing import complete_settings
+
+if TYPE_CHECKING:
+    from charrnn.training import Trainer
+
+
+class CharModel:
+    """A trained model, ready to write and to score.
+
+    Attributes:
+        saved: config, vocabulary, weights and training record, as in the file.
+        path: the file it came from.
+    """
+
+    def __init__(self, saved: SavedModel, path: Path | None = None) -> None:
+        """Wrap a loaded model."""
+        self.saved = saved
+        self.path = path
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The NumPy engine with this model's weights."""
+        return Engine(self.saved.config, self.saved.weights)
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        temperature: float = 1.0,
+        length: int = 1000,
+        seed: int | None = None,
+    ) -> Iterator[str]:
+        """Yield a sample character by character; the prompt is read, not repeated.
+
+        Args:
+            prompt: text that the sample continues.
+            temperature: below 1 more careful, above 1 more daring, 0 always the likeliest.
+            length: most characters to write.
+            seed: same seed, same text; a fresh one when None.
+
+        Raises:
+            ConfigError: an argument is out of range.
+            UnknownCharacterError: the prompt has characters the model has never seen.
+        """
+        config = SamplingConfig(
+            temperature=temperature, length=length, seed=fresh_seed() if seed is None else seed
+        )
+        return stream(self.engine, self.saved.vocabulary, prompt, config)
+
+    def sample(self, prompt: str = "", **options: Any) -> str:
+        """Return a whole sample; arguments as for `stream`."""
+        return "".join(self.stream(prompt, **options))
+
+    def score(self, text: str, *, eos: bool = False) -> Score:
+        """Return how probable a text is; with `eos`, that it also ends there."""
+        return score(self.engine, self.saved.vocabulary, text, eos=eos)
+
+
+def load(path: str | os.PathLike[str] | None = None) -> CharModel:
+    """Load a model file or run directory; without a path, the newest model under `runs/`.
+
+    Raises:
+        ModelFileError: there is no model, or the file is not a sound one.
+    """
+    found = find_model(None if path is None else Path(path))
+    return CharModel(load_model(found), found)
+
+
+def train(
+    corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> CharModel:
+    """Train on one or several texts and return the best model.
+
+    Args:
+        corpus: path or paths, directories included.
+        out: run directory; without it `runs/<corpus name>`.
+        options: fields of `ModelConfig` and `TrainingConfig`, `val_fraction` and `min_count`;
+            what is not given is chosen from the corpus and the budget.
+
+    Raises:
+        CharRNNError: the corpus, an option or the run directory is unusable.
+    """
+    paths = [corpus] if isinstance(corpus, (str, os.PathLike)) else list(corpus)
+    trainer = prepare_training(paths, out=None if out is None else Path(out), **options)
+    for _ in trainer.run():
+        pass
+    return load(trainer.run_directory.model)
+
+
+def prepare_training(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    val_fraction: float = 0.1,
+    min_count: int = 1,
+    started: float | None = None,
+    progress: Callable[[int], None] | None = None,
+    **options: Any,
+) -> Trainer:
+    """Encode the corpus, choose what was left open, and return a trainer that is ready to run.
+
+    Arguments as for `train`; `name` and `started` as for `new_run` and `Trainer`; `progress` is
+    called with the characters encoded so far.
+    """
+    started = time.monotonic() if started is None else started
+    complete_settings(1_000_000, 100, options)  # a bad option is told before a long encoding
+    run = new_run(find_sources(paths)[0].stem, out=out, name=name)
+    corpus = encode_corpus(
+        paths, run.corpus, val_fraction=val_fraction, min_count=min_count, progress=progress
+    )
+    model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), options)
+
+    from charrnn.training import Trainer  # torch: only when it is certain to be needed
+
+    return Trainer(corpus, model, training, run, started=started)
+
+
+def prepare_resume(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    started: float | None = None,
+) -> Trainer:
+    """Return a trainer that goes on where an unfinished run stopped, settings and all.
+
+    Args:
+        paths: the corpus, to check that it is the same; may be empty.
+        out: the run directory.
+        name: or its name under `runs/`; without both, the newest unfinished run of the corpus.
+        started: as for `Trainer`.
+
+    Raises:
+        RunError: there is nothing to resume, or the corpus has changed since.
+    """
+    started = time.monotonic() if started is None else started
+    stem = find_sources(paths)[0].stem if paths else None
+    run = unfinished_run(stem, out=out, name=name)
+
+    from charrnn.training import Trainer
+    from charrnn.training.checkpoint import read_record
+
+    record = read_record(run.resume)
+    corpus = load_corpus(run.corpus)
+    check_unchanged(corpus, paths)
+    model = ModelConfig.from_dict(record["model"])
+    training = TrainingConfig.from_dict(record["training"])
+    return Trainer(corpus, model, training, run, resume=record, started=started)
+
+
+def fresh_seed() -> int:
+    """Return a seed that nobody has used, short enough to type."""
+    return secrets.randbelow(1_000_000_000)

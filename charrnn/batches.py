@@ -1,0 +1,194 @@
+"""Windows of text for truncated backpropagation through time.
+
+Shapes: B lanes, T characters of one window.
+
+A long text is cut into segments that begin at line starts. Each lane reads one segment from its
+start, window after window with carried state, and takes the next segment when it is through. A
+segment begins with EOS and a zero state. Every epoch cuts at other places and shuffles.
+Segments are a few thousand characters long: with longer ones a network sees so few fresh starts
+that it never learns to begin a text, and drifts into states that only a long run reaches.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.vocab import EOS_ID, UNK_ID, Ids
+
+IGNORE = -1
+"""Target of a position that does not count: no loss, no gradient, not in the totals."""
+
+SEGMENT = 4096
+"""Characters of one segment, about; shorter where the lanes would otherwise not all have one."""
+
+LINE_SEARCH = 4096
+"""How far, in characters, a segment start may move to reach a line start."""
+
+
+class Window(NamedTuple):
+    """One step's worth of text."""
+
+    inputs_BT: NDArray[np.int64]
+    """Ids read."""
+    targets_BT: NDArray[np.int64]
+    """Ids to predict, `IGNORE` where nothing counts."""
+    keep_B: NDArray[np.float32]
+    """1 where the lane goes on from its carried state, 0 where it starts from zero."""
+    n_targets: int
+    """Targets that count."""
+
+
+class Lanes:
+    """Endless training windows over one text, resumable at any point.
+
+    Args:
+        ids: the text `[N]`, in memory or memory-mapped.
+        newline_id: id of the line end, None if the text has none.
+        batch_size: number of lanes B.
+        bptt: window T in characters.
+        unknown_rate: share of inputs shown as UNK, so that reading an unknown character is
+            something the network has learned; targets are never changed.
+        seed: of the cuts and of the UNKs.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        *,
+        newline_id: int | None,
+        batch_size: int,
+        bptt: int,
+        unknown_rate: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Start before the first window of the first epoch."""
+        assert len(ids) > 0
+        self.ids = ids
+        self.newline_id = newline_id
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.unknown_rate = unknown_rate
+        self.served = 0
+        """Targets handed out so far."""
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._queue: list[tuple[int, int]] = []
+        self._lanes = [self._next_segment() for _ in range(batch_size)]
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the text so far."""
+        return self.served / len(self.ids)
+
+    def next_window(self) -> Window:
+        """Return the next window of every lane."""
+        B, T = self.batch_size, self.bptt
+        inputs_BT = np.full((B, T), EOS_ID, dtype=np.int64)
+        targets_BT = np.full((B, T), IGNORE, dtype=np.int64)
+        keep_B = np.ones(B, dtype=np.float32)
+        n_targets = 0
+        for b, (start, position, end) in enumerate(self._lanes):
+            stop = min(position + T, end)
+            count = stop - position
+            targets_BT[b, :count] = self.ids[position:stop]
+            if position == start:
+                keep_B[b] = 0.0
+            else:
+                inputs_BT[b, 0] = self.ids[position - 1]
+            inputs_BT[b, 1:count] = targets_BT[b, : count - 1]
+            n_targets += count
+            self._lanes[b] = self._next_segment() if stop == end else (start, stop, end)
+        self.served += n_targets
+        if self.unknown_rate:
+            hidden_BT = self._rng.random((B, T), dtype=np.float32) < self.unknown_rate
+            inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
+        return Window(inputs_BT, targets_BT, keep_B, n_targets)
+
+    def _next_segment(self) -> tuple[int, int, int]:
+        """Return (start, position, end) of a fresh segment; cut a new epoch when none is left."""
+        if not self._queue:
+            n = len(self.ids)
+            parts = max(self.batch_size, n // SEGMENT)
+            shift = int(self._rng.integers(n))
+            cuts = {self._line_start((shift + k * n // parts) % n) for k in range(parts)}
+            edges = sorted({0, n, *cuts})
+            segments = list(itertools.pairwise(edges))
+            self._queue = [segments[k] for k in self._rng.permutation(len(segments))]
+        start, end = self._queue.pop()
+        return start, start, end
+
+    def _line_start(self, position: int) -> int:
+        """Return the first line start at or after a position, or the position itself."""
+        if self.newline_id is None or position == 0:
+            return position
+        near = self.ids[position - 1 : position - 1 + LINE_SEARCH]
+        ends = np.flatnonzero(near == self.newline_id)
+        found = position + int(ends[0]) if len(ends) else position
+        return found % len(self.ids)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the text and the random generator, as JSON values."""
+        return {
+            "served": self.served,
+            "queue": [list(segment) for segment in self._queue],
+            "lanes": [list(lane) for lane in self._lanes],
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, record: Mapping[str, Any]) -> None:
+        """Go to a position saved by `state_dict`."""
+        self.served = int(record["served"])
+        self._queue = [(int(a), int(b)) for a, b in record["queue"]]
+        self._lanes = [(int(a), int(p), int(b)) for a, p, b in record["lanes"]]
+        self._rng.bit_generator.state = record["rng"]
+
+
+def fit_window(n_chars: int, batch_size: int, bptt: int) -> tuple[int, int]:
+    """Shrink lanes and window to a text of `n_chars`, so that every lane has something to read."""
+    bptt = min(bptt, max(1, n_chars))
+    return min(batch_size, max(1, n_chars // bptt)), bptt
+
+
+def evaluation_windows(
+    ids: Ids, *, batch_size: int, bptt: int, warmup: int, limit: int | None = None
+) -> Iterator[Window]:
+    """Yield windows that count every character of a text exactly once, in several lanes.
+
+    Each lane but the first reads `warmup` uncounted characters before its part, so that its state
+    is nearly the one carried through the whole text. One lane (`batch_size=1`) is exact.
+
+    Args:
+        ids: the text `[N]`.
+        batch_size: lanes.
+        bptt: window, in characters.
+        warmup: uncounted characters before each lane's part.
+        limit: evaluate only the first `limit` characters.
+    """
+    n = len(ids) if limit is None else min(limit, len(ids))
+    if n == 0:
+        return
+    batch_size = min(batch_size, n)
+    edges = [k * n // batch_size for k in range(batch_size + 1)]
+    first = [max(0, a - warmup) for a in edges[:-1]]
+    longest = max(b - f for f, b in zip(first, edges[1:], strict=True))
+    for offset in range(0, longest, bptt):
+        width = min(bptt, longest - offset)
+        inputs_BT = np.full((batch_size, width), EOS_ID, dtype=np.int64)
+        targets_BT = np.full((batch_size, width), IGNORE, dtype=np.int64)
+        for b in range(batch_size):
+            position = first[b] + offset
+            stop = min(position + width, edges[b + 1])
+            if stop <= position:
+                continue
+            text = ids[position:stop]
+            counted = max(edges[b] - position, 0)  # before it: warm-up
+            targets_BT[b, counted : stop - position] = text[counted:]
+            if position:
+                inputs_BT[b, 0] = ids[position - 1]
+            inputs_BT[b, 1 : stop - position] = text[:-1]
+        keep_B = np.full(batch_size, float(offset > 0), dtype=np.float32)
+        yield Window(inputs_BT, targets_BT, keep_B, int((targets_BT != IGNORE).sum()))

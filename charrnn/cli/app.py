@@ -1,0 +1,112 @@
+"""The `charrnn` program: its commands, and what every error turns into."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import charrnn
+from charrnn.cli.info import info
+from charrnn.cli.sample import sample
+from charrnn.cli.score import score
+from charrnn.cli.train import train
+from charrnn.errors import CharRNNError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+_UsageError: Any = typer.BadParameter.__mro__[1]
+_ClickError: Any = _UsageError.__mro__[1]
+
+
+class _PlainGroup(TyperGroup):
+    """The list of commands, formatted without rich: importing it would double the waiting."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write usage, purpose, options and commands."""
+        self.format_usage(ctx, formatter)
+        self.format_help_text(ctx, formatter)
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
+
+
+app = typer.Typer(
+    name="charrnn",
+    cls=_PlainGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with: charrnn train shakespeare.txt",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"charrnn {charrnn.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def charrnn_command(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Character-level recurrent language models: train, write, and score text."""
+
+
+app.command()(train)
+app.command()(sample)
+app.command()(score)
+app.command()(info)
+
+
+def main() -> NoReturn:
+    """Run the command line; every outcome is an exit code, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a code page that lacks a character shows ? instead
+            reconfigure(errors="replace")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except CharRNNError as error:
+        return _fail(str(error), error.exit_code)
+    except _UsageError as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context is not None else ""
+        message = error.format_message()
+        if not message:  # no command given: the help has been printed
+            return EXIT_USAGE
+        return _fail(message.rstrip(".") + hint, EXIT_USAGE)
+    except _ClickError as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # the reader has seen enough; nothing more can be written, at exit neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(_os_message(error), 1)
+    except MemoryError:
+        return _fail("not enough memory: try a smaller --hidden, --batch or --bptt", 1)
+
+
+def _os_message(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename else ""
+    return f"the system refused to go on{where}: {(error.strerror or str(error)).lower()}"
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"charrnn: {' '.join(message.split())}", file=sys.stderr)
+    return code

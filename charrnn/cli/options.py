@@ -1,0 +1,52 @@
+"""Options that several commands share, and the reading of their values."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.api import CharModel
+
+UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+
+MODEL = typer.Option(
+    None,
+    "--model",
+    "-m",
+    metavar="MODEL",
+    show_default="the newest under runs/",
+    help="Model file or run directory.",
+)
+
+
+def parse_duration(text: str | None) -> float | None:
+    """Return the seconds in `90s`, `2m`, `1h30m` or `45` (seconds).
+
+    Raises:
+        ConfigError: the text is no duration.
+    """
+    if text is None:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
+        raise ConfigError(f"--time takes a duration such as 90s, 2m or 1h30m, not {text!r}")
+    return sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
+
+
+def open_model(path: Path | None) -> CharModel:
+    """Load the model of `-m`, or the newest, and say on stderr which one when it was not named."""
+    from charrnn.api import load
+
+    model = load(path)
+    if path is None:
+        print(f"model {model.path}", file=sys.stderr)
+    return model

@@ -1,0 +1,196 @@
+"""`charrnn train`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from charrnn.cli.options import parse_duration
+from charrnn.config import TrainingConfig
+from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.training import Trainer
+
+CORPUS, MODEL, TRAINING, OUTPUT = "Corpus", "Model", "Training", "Output"
+AUTO = "chosen from corpus and budget"
+
+
+def _model(default: Any, *names: str, auto: bool = True, **more: Any) -> Any:
+    return _option(default, *names, auto=auto, panel=MODEL, **more)
+
+
+def _training(default: Any, *names: str, auto: bool = False, **more: Any) -> Any:
+    return _option(default, *names, auto=auto, panel=TRAINING, **more)
+
+
+def _option(default: Any, *names: str, auto: bool, panel: str, **more: Any) -> Any:
+    shown = AUTO if auto else more.pop("shown", True)
+    return typer.Option(default, *names, rich_help_panel=panel, show_default=shown, **more)
+
+
+def train(
+    corpus: list[Path] = typer.Argument(
+        None,
+        metavar="CORPUS...",
+        show_default=False,
+        help="Text files, directories of *.txt files, or - for standard input.",
+    ),
+    val_fraction: float = typer.Option(
+        0.1, help="Share of the text, at its end, kept for validation.", rich_help_panel=CORPUS
+    ),
+    min_count: int = typer.Option(
+        1, help="Characters rarer than this become UNK.", rich_help_panel=CORPUS
+    ),
+    cell: str = _model("lstm", "--cell", auto=False, help="Recurrent cell: lstm, gru or rnn."),
+    nonlinearity: str = _model(
+        "tanh", "--nonlinearity", auto=False, help="Of the rnn cell: tanh or relu."
+    ),
+    hidden: int = _model(None, "--hidden", help="Units per layer."),
+    layers: int = _model(1, "--layers", auto=False, help="Stacked recurrent layers."),
+    embedding: int = _model(
+        None, "--embedding", help="Width of the character embedding; 0 means one-hot."
+    ),
+    dropout: float = _model(
+        None, "--dropout", help="Dropout on inputs, between layers and before the output."
+    ),
+    budget: str = _training(
+        None,
+        "--time",
+        shown="by corpus size, 20s to 10m",
+        metavar="DURATION",
+        help="Train for so long: 90s, 2m, 1h30m.",
+    ),
+    epochs: float = _training(None, "--epochs", shown="none", help="Or for so many passes."),
+    steps: int = _training(None, "--steps", shown="none", help="Or for so many updates."),
+    batch: int = _training(None, "--batch", auto=True, help="Lanes of text read side by side."),
+    bptt: int = _training(
+        None, "--bptt", auto=True, help="Window of truncated backpropagation, in characters."
+    ),
+    learning_rate: float = _training(None, "--lr", auto=True, help="Peak learning rate."),
+    weight_decay: float = _training(
+        TrainingConfig.weight_decay, "--weight-decay", help="Decoupled weight decay."
+    ),
+    clip_norm: float = _training(
+        TrainingConfig.clip_norm, "--clip-norm", help="Largest gradient norm; 0 for none."
+    ),
+    clip_value: float = _training(
+        TrainingConfig.clip_value, "--clip-value", help="Largest gradient element; 0 for none."
+    ),
+    patience: int = _training(
+        TrainingConfig.patience,
+        "--patience",
+        help="Stop after so many evaluations without improvement; 0 never.",
+    ),
+    seed: int = _training(TrainingConfig.seed, "--seed", help="Seed of every random generator."),
+    device: str = _training(
+        TrainingConfig.device, "--device", help="auto, cpu, cuda, cuda:N or mps."
+    ),
+    dtype: str = _training(
+        TrainingConfig.dtype, "--dtype", help="Precision of products: auto, float32, bfloat16."
+    ),
+    out: Path = typer.Option(
+        None,
+        "--out",
+        "-o",
+        metavar="DIR",
+        show_default="runs/<corpus name>",
+        help="Run directory.",
+        rich_help_panel=OUTPUT,
+    ),
+    name: str = typer.Option(
+        None,
+        show_default="the corpus's",
+        help="Name of the run under runs/.",
+        rich_help_panel=OUTPUT,
+    ),
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Go on with the unfinished run of this corpus (or of --name, --out).",
+        rich_help_panel=OUTPUT,
+    ),
+    sample_every: int = typer.Option(
+        TrainingConfig.sample_every,
+        help="Show a sample at every n-th evaluation; 0 never.",
+        rich_help_panel=OUTPUT,
+    ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Only warnings and errors.", rich_help_panel=OUTPUT
+    ),
+) -> int:
+    """Train a model on a text: charrnn train shakespeare.txt.
+
+    Size, learning rate and time are chosen from the corpus; Ctrl-C keeps the best model so far.
+    """
+    started = time.monotonic()
+    settings = {
+        "cell": cell,
+        "nonlinearity": nonlinearity,
+        "hidden_size": hidden,
+        "num_layers": layers,
+        "embedding_size": embedding,
+        "dropout": dropout,
+        "time_s": parse_duration(budget),
+        "epochs": epochs,
+        "steps": steps,
+        "batch_size": batch,
+        "bptt": bptt,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "clip_norm": clip_norm,
+        "clip_value": clip_value,
+        "patience": patience,
+        "sample_every": sample_every,
+        "seed": seed,
+        "device": device,
+        "dtype": dtype,
+    }
+    if not corpus and not resume:
+        raise ConfigError("no corpus given: name a text file, a directory, or - for stdin")
+
+    from charrnn.api import prepare_resume, prepare_training
+    from charrnn.display.train import TrainingDisplay
+
+    with TrainingDisplay(quiet=quiet) as display:
+        display.working("reading the text")
+        if resume:
+            trainer = prepare_resume(corpus or [], out=out, name=name, started=started)
+        else:
+            trainer = prepare_training(
+                corpus,
+                out=out,
+                name=name,
+                val_fraction=val_fraction,
+                min_count=min_count,
+                started=started,
+                progress=display.encoded,
+                **settings,
+            )
+        with _stop_on_signal(trainer):
+            for event in trainer.run():
+                display.show(event)
+    return 130 if trainer.stop_requested else 0
+
+
+@contextmanager
+def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
+    """Let the first Ctrl-C (or SIGTERM) end the run in good order; a second one ends it at once."""
+
+    def stop(signum: int, frame: object) -> None:
+        if trainer.stop_requested:
+            raise KeyboardInterrupt
+        trainer.stop_requested = True
+
+    previous = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

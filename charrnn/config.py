@@ -1,0 +1,235 @@
+"""Settings: frozen, keyword-only, checked when they are made, exact to and from a dict."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from charrnn.errors import ConfigError
+
+CELLS = ("lstm", "gru", "rnn")
+NONLINEARITIES = ("tanh", "relu")
+DTYPES = ("auto", "float32", "bfloat16")
+
+_C = TypeVar("_C", bound="_Config")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+def _at_least(low: float, **named: float | None) -> None:
+    for name, value in named.items():
+        if value is not None:
+            _require(
+                math.isfinite(value) and value >= low,
+                f"{_option(name)} must be at least {low}, got {value}",
+            )
+
+
+def _positive(**named: float | None) -> None:
+    for name, value in named.items():
+        if value is not None:
+            _require(
+                math.isfinite(value) and value > 0,
+                f"{_option(name)} must be a positive number, got {value}",
+            )
+
+
+def _one_of(choices: tuple[str, ...], **named: str) -> None:
+    for name, value in named.items():
+        _require(
+            value in choices, f"{_option(name)} must be one of {', '.join(choices)}, got {value!r}"
+        )
+
+
+def _option(name: str) -> str:
+    return name.replace("_", " ")
+
+
+class _Config:
+    """Strict round trip between a config and a plain dict."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-ready dict."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls: type[_C], values: Any) -> _C:
+        """Build from a dict that has exactly the fields of the class, each of its type.
+
+        Raises:
+            ConfigError: a field is missing, unknown, of the wrong type or out of range.
+        """
+        what = f"the {cls.__name__} record"
+        _require(isinstance(values, dict), f"{what} is not a dictionary")
+        hints = get_type_hints(cls)
+        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        for name in sorted(names ^ set(values), key=str):
+            _require(name in values, f"{what} lacks the field {name!r}")
+            _require(name in names, f"{what} has an unknown field {name!r}")
+        for name in names:
+            allowed = get_args(hints[name]) or (hints[name],)
+            value = values[name]
+            fits = type(value) in allowed or (float in allowed and type(value) is int)
+            _require(fits, f"{what} has {value!r} as {name!r}, which is not {_spell(allowed)}")
+        return cls(**values)
+
+
+def _spell(types: tuple[type, ...]) -> str:
+    return " or ".join("nothing" if kind is NoneType else kind.__name__ for kind in types)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(_Config):
+    """The shape of a network: enough, with the weights, to compute its function.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    vocab_size: int
+    """Number of ids, UNK and EOS included."""
+    cell: str = "lstm"
+    """Recurrent cell: `lstm`, `gru` or `rnn`."""
+    nonlinearity: str = "tanh"
+    """Activation of the `rnn` cell, `tanh` or `relu`; the gated cells use tanh."""
+    hidden_size: int = 256
+    """Units per layer."""
+    num_layers: int = 1
+    """Stacked recurrent layers."""
+    embedding_size: int = 0
+    """Width of the character embedding; 0 feeds the character one-hot into the gates."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _at_least(3, vocab_size=self.vocab_size)
+        _one_of(CELLS, cell=self.cell)
+        _one_of(NONLINEARITIES, nonlinearity=self.nonlinearity)
+        _require(
+            self.cell == "rnn" or self.nonlinearity == "tanh",
+            f"nonlinearity {self.nonlinearity} belongs to the rnn cell, not to {self.cell}",
+        )
+        _at_least(1, hidden_size=self.hidden_size, num_layers=self.num_layers)
+        _at_least(0, embedding_size=self.embedding_size)
+
+    @property
+    def gates(self) -> int:
+        """Number of gate blocks stacked in one layer's weights: LSTM 4, GRU 3, RNN 1."""
+        return {"lstm": 4, "gru": 3, "rnn": 1}[self.cell]
+
+    def input_size(self, layer: int) -> int:
+        """Width of the input of `layer` (from 0)."""
+        if layer:
+            return self.hidden_size
+        return self.embedding_size or self.vocab_size
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every array of the model, in the order of the data flow.
+
+        Gates are stacked in torch's order: LSTM input, forget, cell, output; GRU reset,
+        update, new. The file, the NumPy engine and the torch network all follow this table.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding_size:
+            shapes["embedding.weight"] = (self.vocab_size, self.embedding_size)
+        rows = self.gates * self.hidden_size
+        for layer in range(self.num_layers):
+            shapes[f"layers.{layer}.weight_ih"] = (rows, self.input_size(layer))
+            shapes[f"layers.{layer}.weight_hh"] = (rows, self.hidden_size)
+            shapes[f"layers.{layer}.bias_ih"] = (rows,)
+            shapes[f"layers.{layer}.bias_hh"] = (rows,)
+        shapes["output.weight"] = (self.vocab_size, self.hidden_size)
+        shapes["output.bias"] = (self.vocab_size,)
+        return shapes
+
+    def num_parameters(self) -> int:
+        """Count of trained numbers."""
+        return sum(math.prod(shape) for shape in self.weight_shapes().values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(_Config):
+    """How a network is trained. At most one of `time_s`, `epochs`, `steps` is the budget.
+
+    Raises:
+        ConfigError: a value is out of range, or two budgets are given.
+    """
+
+    time_s: float | None = None
+    """Budget in seconds of wall-clock time."""
+    epochs: float | None = None
+    """Budget in passes over the training text."""
+    steps: int | None = None
+    """Budget in updates of the weights."""
+    batch_size: int = 32
+    """Lanes of text read side by side."""
+    bptt: int = 32
+    """Window of truncated backpropagation through time, in characters."""
+    learning_rate: float = 8e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled weight decay, on matrices only."""
+    clip_norm: float = 1.0
+    """Largest Euclidean norm of the whole gradient; 0 switches it off."""
+    clip_value: float = 0.0
+    """Largest absolute value of a gradient element; 0 switches it off."""
+    dropout: float = 0.0
+    """Probability of dropping a unit on inputs, between layers and before the output."""
+    unknown_rate: float = 0.001
+    """Share of input characters shown as UNK, so that UNK is trained in every corpus."""
+    patience: int = 0
+    """Evaluations without improvement before stopping; 0 never stops early."""
+    sample_every: int = 1
+    """Show a sample at every n-th evaluation; 0 never."""
+    seed: int = 0
+    """Seed of every random generator."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    dtype: str = "auto"
+    """Precision of the matrix products: `auto`, `float32`, `bfloat16`."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        budgets = [b for b in (self.time_s, self.epochs, self.steps) if b is not None]
+        _require(len(budgets) <= 1, "time, epochs and steps are budgets: give one of them")
+        _positive(time=self.time_s, epochs=self.epochs, learning_rate=self.learning_rate)
+        _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt)
+        _at_least(
+            0,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            patience=self.patience,
+            sample_every=self.sample_every,
+            seed=self.seed,
+        )
+        for name in ("dropout", "unknown_rate"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"{_option(name)} must be in [0, 1), got {value}")
+        _one_of(DTYPES, dtype=self.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig(_Config):
+    """How text is drawn from a model.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    temperature: float = 1.0
+    """Divides the logits; 0 always takes the most probable character."""
+    length: int = 1000
+    """Most characters to write, the prompt not counted."""
+    seed: int = 0
+    """Seed of the random generator; sample k of a seed is always the same text."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _at_least(0, temperature=self.temperature, seed=self.seed)
+        _at_least(1, length=self.length)

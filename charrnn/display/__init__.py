@@ -1,0 +1,1 @@
+"""Events and reports turned into what people look at; no files, no tensors."""

@@ -1,0 +1,62 @@
+"""What a model file says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from charrnn.display.format import architecture, count, duration, loss
+from charrnn.modelfile import SavedModel
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def show_info(path: Path, saved: SavedModel) -> None:
+    """Print a model's shape, alphabet and training to stdout."""
+    config, training = saved.config, saved.training
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+
+    def row(label: str, value: Any) -> None:
+        table.add_row(label, Text(str(value)))
+
+    row("file", path)
+    row(
+        "architecture",
+        architecture(config.cell, config.num_layers, config.hidden_size, config.embedding_size),
+    )
+    row("parameters", f"{config.num_parameters():,}")
+    shown = "".join(c if c.isprintable() else "·" for c in saved.vocabulary.characters)
+    row("vocabulary", f"{len(saved.vocabulary.characters)} characters, UNK and EOS")
+    row("", shown if len(shown) <= 300 else shown[:300] + "…")
+    corpus = training.get("corpus", {})
+    if corpus:
+        row("corpus", f"{corpus['name']}, {count(corpus['n_chars'])} characters")
+        row("", f"sha256 {corpus['sha256']}")
+    if "step" in training:
+        row(
+            "training",
+            f"step {training['step']:,} of {training['total_steps'] or 0:,}, "
+            f"{training['epochs']:.3g} passes, {duration(training['elapsed_s'])}, "
+            f"{training['device']} {training['dtype']}",
+        )
+    settings = training.get("config", {})
+    if settings:
+        row("", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None))
+    if training.get("val_loss_nats") is not None:
+        row("validation", f"{loss(training['val_loss_nats'])} per character")
+    curve = [r["val_loss_nats"] for r in training.get("curve", []) if r["val_loss_nats"]]
+    if len(curve) > 1:
+        row("curve", f"{curve[0]:.2f} {_spark(curve)} {curve[-1]:.2f}")
+    Console(highlight=False).print(table)
+
+
+def _spark(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    scale = (len(BARS) - 1) / ((high - low) or 1.0)
+    return "".join(BARS[round((value - low) * scale)] for value in values)

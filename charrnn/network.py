@@ -1,0 +1,147 @@
+"""The torch network: ids in, logits out; no loss, no files, no choice of device.
+
+Shapes: B lanes, T characters, E embedding, H hidden units, V ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (torch's own convention)
+
+from charrnn.config import ModelConfig
+
+NetworkState = list[tuple[Tensor, ...]]
+"""Per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the others."""
+
+
+class CharNetwork(nn.Module):
+    """Embedding (or one-hot) → stacked recurrent layers → logits.
+
+    Dropout (Zaremba et al. 2014) acts on the input, between layers and before the output, never
+    on the recurrent connections. One mask is drawn per lane and window and kept for all its
+    characters (Gal & Ghahramani 2016).
+
+    Initialisation, per layer:
+        recurrent weights  orthogonal in each gate (Saxe et al. 2014); for the relu RNN the
+                           identity (Le et al. 2015)
+        input weights      Glorot uniform in each gate (Glorot & Bengio 2010); for the relu RNN
+                           He normal (He et al. 2015)
+        biases             0, the LSTM's forget gate 1 (Gers et al. 2000, Jozefowicz et al. 2015)
+        embedding          normal of variance 1/E
+        output             zero bias, uniform weights within ±1/√H
+    """
+
+    def __init__(self, config: ModelConfig, *, dropout: float = 0.0) -> None:
+        """Build and initialise with torch's current random generator."""
+        super().__init__()
+        self.config = config
+        self.dropout = dropout
+        self.embedding = (
+            nn.Embedding(config.vocab_size, config.embedding_size)
+            if config.embedding_size
+            else None
+        )
+        self.layers = nn.ModuleList(
+            self._make_layer(config.input_size(k)) for k in range(config.num_layers)
+        )
+        self.output = nn.Linear(config.hidden_size, config.vocab_size)
+        self._initialise()
+
+    def _make_layer(self, inputs: int) -> nn.RNNBase:
+        hidden = self.config.hidden_size
+        if self.config.cell == "lstm":
+            return nn.LSTM(inputs, hidden)
+        if self.config.cell == "gru":
+            return nn.GRU(inputs, hidden)
+        return nn.RNN(inputs, hidden, nonlinearity=self.config.nonlinearity)
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        hidden = self.config.hidden_size
+        relu = self.config.nonlinearity == "relu"
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(self.config.embedding_size))
+        for layer in self.layers:
+            for w_ih, w_hh in zip(
+                layer.weight_ih_l0.split(hidden), layer.weight_hh_l0.split(hidden), strict=True
+            ):
+                if relu:
+                    nn.init.kaiming_normal_(w_ih, nonlinearity="relu")
+                    nn.init.eye_(w_hh)
+                else:
+                    nn.init.xavier_uniform_(w_ih)
+                    nn.init.orthogonal_(w_hh)
+            nn.init.zeros_(layer.bias_ih_l0)
+            nn.init.zeros_(layer.bias_hh_l0)
+            if self.config.cell == "lstm":
+                layer.bias_ih_l0[hidden : 2 * hidden] = 1.0
+        bound = 1 / math.sqrt(hidden)
+        nn.init.uniform_(self.output.weight, -bound, bound)
+        nn.init.zeros_(self.output.bias)
+
+    def initial_state(self, batch: int) -> NetworkState:
+        """Return a zero state for `batch` lanes, on the device and in the type of the weights."""
+        parts = 2 if self.config.cell == "lstm" else 1
+        zeros = self.output.weight.new_zeros(batch, self.config.hidden_size)
+        return [(zeros,) * parts for _ in self.layers]
+
+    def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Return the logits after each character `[B, T, V]`, and the state after the last.
+
+        Args:
+            ids_BT: integer ids `[B, T]`.
+            state: state before the first character, as returned here or by `initial_state`.
+        """
+        ids_TB = ids_BT.t()
+        if self.embedding is not None:
+            x_TBI = self.embedding(ids_TB)
+        else:
+            x_TBI = F.one_hot(ids_TB, self.config.vocab_size).to(self.output.weight.dtype)
+        after: NetworkState = []
+        for layer, parts in zip(self.layers, state, strict=True):
+            x_TBI = self._drop(x_TBI)
+            before = tuple(part.unsqueeze(0) for part in parts)
+            if len(before) == 2:
+                x_TBI, (h, c) = layer(x_TBI, before)
+                after.append((h.squeeze(0), c.squeeze(0)))
+            else:
+                x_TBI, h = layer(x_TBI, before[0])
+                after.append((h.squeeze(0),))
+        logits_TBV = self.output(self._drop(x_TBI))
+        return logits_TBV.transpose(0, 1), after
+
+    def _drop(self, x_TBI: Tensor) -> Tensor:
+        """Apply one dropout mask per lane to all characters of the window."""
+        if not self.training or self.dropout == 0:
+            return x_TBI
+        keep = 1 - self.dropout
+        mask_BI = torch.empty_like(x_TBI[0]).bernoulli_(keep).div_(keep)
+        return x_TBI * mask_BI
+
+    def export_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return copies of the arrays under the names of `ModelConfig.weight_shapes`."""
+        return {
+            name.removesuffix("_l0"): value.detach().to("cpu", torch.float32, copy=True).numpy()
+            for name, value in self.named_parameters()
+        }
+
+    @torch.no_grad()
+    def import_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the arrays of a model file."""
+        for name, value in self.named_parameters():
+            value.copy_(torch.from_numpy(np.asarray(weights[name.removesuffix("_l0")])))
+
+
+def detach(state: NetworkState, keep_B: Tensor | None = None) -> NetworkState:
+    """Cut a state off from its history, and zero the lanes where `keep_B` is 0."""
+    if keep_B is None:
+        return [tuple(part.detach() for part in parts) for parts in state]
+    keep_B1 = keep_B.unsqueeze(1)
+    return [tuple(part.detach() * keep_B1.to(part.dtype) for part in parts) for parts in state]

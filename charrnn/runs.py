@@ -1,0 +1,136 @@
+"""Run directories: where a training run keeps its files, and which model is the newest."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from charrnn.errors import ModelFileError, RunError
+from charrnn.files import write_text_atomically
+
+DEFAULT_ROOT = Path("runs")
+MODEL_FILE = "model.safetensors"
+RESUME_FILE = "resume.safetensors"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one training run."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """The best model so far, by validation loss."""
+        return self.path / MODEL_FILE
+
+    @property
+    def resume(self) -> Path:
+        """Everything needed to go on where the run stopped."""
+        return self.path / RESUME_FILE
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, one line an evaluation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def corpus(self) -> Path:
+        """Folder of the encoded text."""
+        return self.path / "corpus"
+
+    @property
+    def is_taken(self) -> bool:
+        """True when a run has already written here."""
+        return any(p.exists() for p in (self.model, self.resume, self.metrics))
+
+    def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace the metrics file by these rows."""
+        lines = (json.dumps(row, sort_keys=True) + "\n" for row in rows)
+        write_text_atomically(self.metrics, "".join(lines))
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows written so far; none when there is no file."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
+
+
+def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = None) -> RunDirectory:
+    """Choose the directory of a new run; a run that exists is never written over.
+
+    Without `out` or `name` the run is called after its corpus, with a number when needed.
+
+    Raises:
+        RunError: the directory asked for already holds a run.
+    """
+    if out is not None or name is not None:
+        run = RunDirectory(out if out is not None else DEFAULT_ROOT / str(name))
+        if run.path.is_file():
+            raise RunError(f"{run.path} is a file: give --out a directory for the run")
+        if run.is_taken:
+            raise RunError(
+                f"{run.path} already holds a run: continue it with --resume, or choose another "
+                "--name or --out"
+            )
+        return run
+    stem = _slug(corpus_name)
+    number = 1
+    while True:
+        run = RunDirectory(DEFAULT_ROOT / (stem if number == 1 else f"{stem}-{number}"))
+        if not run.path.exists():
+            return run
+        number += 1
+
+
+def find_model(given: Path | None, root: Path = DEFAULT_ROOT) -> Path:
+    """Return the model file meant by `-m`, or the newest model under `root`.
+
+    Raises:
+        ModelFileError: there is none.
+    """
+    if given is not None:
+        path = RunDirectory(given).model if given.is_dir() else given
+        if not path.is_file():
+            raise ModelFileError(f"there is no model at {given}: check the path given to --model")
+        return path
+    models = [p for p in root.glob(f"*/{MODEL_FILE}") if p.is_file()]
+    if not models:
+        raise ModelFileError("there is no model yet; train one first: charrnn train YOUR_TEXT.txt")
+    return max(models, key=_age)
+
+
+def unfinished_run(
+    corpus_name: str | None, *, out: Path | None = None, name: str | None = None
+) -> RunDirectory:
+    """Return the run to resume: the one named, or the newest unfinished one of the corpus.
+
+    Args:
+        corpus_name: name of the corpus; None for any.
+        out: directory of the run.
+        name: or its name under `runs/`.
+
+    Raises:
+        RunError: there is none.
+    """
+    if out is not None or name is not None:
+        return RunDirectory(out if out is not None else DEFAULT_ROOT / str(name))
+    pattern = "*" if corpus_name is None else f"{_slug(corpus_name)}*"
+    found = [p for p in DEFAULT_ROOT.glob(f"{pattern}/{RESUME_FILE}") if p.is_file()]
+    if not found:
+        what = "" if corpus_name is None else f" of {corpus_name}"
+        raise RunError(f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume")
+    return RunDirectory(max(found, key=_age).parent)
+
+
+def _slug(name: str) -> str:
+    """Make a corpus name safe as a directory name."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+
+
+def _age(path: Path) -> int:
+    return path.stat().st_mtime_ns

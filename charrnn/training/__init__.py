@@ -1,0 +1,5 @@
+"""Training with torch: a `Trainer` whose `run()` yields typed events."""
+
+from charrnn.training.trainer import Trainer
+
+__all__ = ["Trainer"]

@@ -1,0 +1,104 @@
+"""The resume state: everything a stopped run needs to go on exactly as if it had not stopped.
+
+One safetensors file: the network's weights, the optimiser's moments, the carried state of the
+lanes and torch's random state as arrays; counters, settings and the lanes' position as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+
+from charrnn.errors import RunError
+from charrnn.files import atomic_writer
+from charrnn.network import CharNetwork, NetworkState
+
+RECORD_KEY = "charrnn_resume"
+
+
+def save_checkpoint(
+    path: Path,
+    network: CharNetwork,
+    optimizer: Optimizer,
+    state: NetworkState,
+    record: dict[str, Any],
+) -> None:
+    """Write the resume state atomically.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    arrays: dict[str, Tensor] = {f"weights/{n}": p.detach() for p, n in names.items()}
+    for parameter, moments in optimizer.state.items():
+        for key, value in moments.items():
+            arrays[f"optimizer/{names[parameter]}/{key}"] = value
+    for k, parts in enumerate(state):
+        for j, part in enumerate(parts):
+            arrays[f"state/{k}/{j}"] = part.detach()
+    arrays["rng/torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        arrays["rng/cuda"] = torch.cuda.get_rng_state()
+    arrays = {name: array.cpu().contiguous().clone() for name, array in arrays.items()}
+    with atomic_writer(path) as file:
+        file.write(safetensors.torch.save(arrays, {RECORD_KEY: json.dumps(record)}))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the JSON part of a resume state.
+
+    Raises:
+        RunError: there is no resume state, or it cannot be read.
+    """
+    if not path.is_file():
+        raise RunError(
+            f"{path.parent} has nothing to resume: the run is finished or never began; "
+            "to train a finished model further, start a new run with --init"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = json.loads((file.metadata() or {})[RECORD_KEY])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise RunError(f"the resume state {path} cannot be read ({error})") from error
+    assert isinstance(record, dict)
+    return record
+
+
+def load_checkpoint(
+    path: Path, network: CharNetwork, optimizer: Optimizer, device: torch.device
+) -> NetworkState:
+    """Put weights, optimiser and random state back, and return the lanes' carried state.
+
+    Raises:
+        RunError: the file does not fit the network.
+    """
+    try:
+        arrays = safetensors.torch.load_file(path, device="cpu")
+        parameters = dict(network.named_parameters())
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(arrays[f"weights/{name}"])
+        optimizer.state.clear()
+        for name, array in arrays.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer":
+                parameter_name, _, key = rest.rpartition("/")
+                value = array if key == "step" else array.to(device)
+                optimizer.state[parameters[parameter_name]][key] = value
+        torch.set_rng_state(arrays["rng/torch"])
+        if "rng/cuda" in arrays and torch.cuda.is_available():
+            torch.cuda.set_rng_state(arrays["rng/cuda"])
+        parts = 2 if network.config.cell == "lstm" else 1
+        return [
+            tuple(arrays[f"state/{k}/{j}"].to(device) for j in range(parts))
+            for k in range(network.config.num_layers)
+        ]
+    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
+        raise RunError(f"the resume state {path} does not fit this run ({error})") from error

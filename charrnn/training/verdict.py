@@ -1,0 +1,40 @@
+"""What the curve of a run says, in one plain sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OVERFIT_RISE = 0.01
+"""Nats the validation loss has risen from its best before we call it overfitting."""
+WIDE_GAP = 0.25
+"""Nats between training and validation loss that more dropout would narrow."""
+NARROW_GAP = 0.03
+"""Nats below which the model has learned no more of the training text than of the rest."""
+
+
+def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
+    """Judge a finished run.
+
+    Args:
+        curve: the rows of metrics.jsonl.
+        train_loss: nats per character on the training text, measured like validation.
+    """
+    losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
+    if not losses:
+        return "no validation text, so over- or underfitting cannot be told"
+    best, last = min(losses), losses[-1]
+    gap = last - train_loss
+    if last > best + OVERFIT_RISE:
+        return (
+            f"overfit at the end: validation rose by {last - best:.3f} nats from its best, which "
+            "is the model kept; try more --dropout, a smaller --hidden or less time"
+        )
+    if gap > WIDE_GAP:
+        return (
+            f"leaning to overfit: training text is {gap:.2f} nats better than validation; "
+            "more --dropout or more text would help"
+        )
+    if gap < NARROW_GAP:
+        return "underfit: training and validation are still alike; more --time would help"
+    return f"well fit: validation is {gap:.2f} nats above the training text"

