@@ -68,20 +68,21 @@ class CharNetwork(nn.Module):
         relu = self.config.nonlinearity == "relu"
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=1 / math.sqrt(self.config.embedding_size))
-        for layer in self.layers:
-            for w_ih, w_hh in zip(
-                layer.weight_ih_l0.split(hidden), layer.weight_hh_l0.split(hidden), strict=True
-            ):
+        arrays = dict(self.named_parameters())
+        for k in range(self.config.num_layers):
+            blocks_ih = torch.split(arrays[f"layers.{k}.weight_ih_l0"], hidden)
+            blocks_hh = torch.split(arrays[f"layers.{k}.weight_hh_l0"], hidden)
+            for w_ih, w_hh in zip(blocks_ih, blocks_hh, strict=True):
                 if relu:
                     nn.init.kaiming_normal_(w_ih, nonlinearity="relu")
                     nn.init.eye_(w_hh)
                 else:
                     nn.init.xavier_uniform_(w_ih)
                     nn.init.orthogonal_(w_hh)
-            nn.init.zeros_(layer.bias_ih_l0)
-            nn.init.zeros_(layer.bias_hh_l0)
+            nn.init.zeros_(arrays[f"layers.{k}.bias_ih_l0"])
+            nn.init.zeros_(arrays[f"layers.{k}.bias_hh_l0"])
             if self.config.cell == "lstm":
-                layer.bias_ih_l0[hidden : 2 * hidden] = 1.0
+                arrays[f"layers.{k}.bias_ih_l0"][hidden : 2 * hidden] = 1.0
         bound = 1 / math.sqrt(hidden)
         nn.init.uniform_(self.output.weight, -bound, bound)
         nn.init.zeros_(self.output.bias)

@@ -63,10 +63,10 @@ class _Product:
     def __call__(self, x: Array, out: Array | None = None) -> Array:
         """Return `x W^T`: `[columns]` → `[rows]`, or `[N, columns]` → `[N, rows]`."""
         if x.ndim == 1:
-            return np.dot(self.matrix, x, out=out)  # type: ignore[no-any-return, call-overload]
+            return np.dot(self.matrix, x, out=out)
         if self._transposed is None:  # BLAS reads this layout fastest when there are many rows
             self._transposed = np.ascontiguousarray(self.matrix.T)
-        return np.dot(x, self._transposed, out=out)  # type: ignore[no-any-return, call-overload]
+        return np.dot(x, self._transposed, out=out)
 
 
 class _Affine:

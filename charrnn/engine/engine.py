@@ -130,13 +130,14 @@ class Engine:
             for t in range(len(ids_T)):
                 layer.advance(z_T[t], layer_state)
                 x_T[t] = layer_state.h
-        logits_T = self._rows(self._output, x_T)
+        logits_T: Array = self._rows(self._output, x_T)
         return logits_T if logits_T.ndim == 2 else logits_T.swapaxes(0, 1)
 
     def _first_input(self, ids: Any) -> Array:
         """Return the projected input of the first layer, `[..., G·H]`."""
         if self._table is not None:
-            return self._table[ids]
+            rows: Array = self._table[ids]
+            return rows
         assert self._embedding is not None
         return self._rows(self._layers[0].project, self._embedding[ids])
 

@@ -35,11 +35,11 @@ def save_checkpoint(
     Raises:
         StorageError: the file cannot be written.
     """
-    names = {parameter: name for name, parameter in network.named_parameters()}
-    arrays: dict[str, Tensor] = {f"weights/{n}": p.detach() for p, n in names.items()}
-    for parameter, moments in optimizer.state.items():
-        for key, value in moments.items():
-            arrays[f"optimizer/{names[parameter]}/{key}"] = value
+    arrays: dict[str, Tensor] = {}
+    for name, parameter in network.named_parameters():
+        arrays[f"weights/{name}"] = parameter.detach()
+        for key, value in optimizer.state[parameter].items():
+            arrays[f"optimizer/{name}/{key}"] = value
     for k, parts in enumerate(state):
         for j, part in enumerate(parts):
             arrays[f"state/{k}/{j}"] = part.detach()

@@ -171,7 +171,7 @@ class Trainer:
         window = self._lanes.next_window()
         loss, state = window_loss(self._network, window, self._state, self._device, self._dtype)
         self._optimizer.zero_grad(set_to_none=True)
-        (loss / window.n_targets).backward()
+        torch.autograd.backward(loss / window.n_targets)
         parameters = list(self._network.parameters())
         if self.training.clip_value:
             nn.utils.clip_grad_value_(parameters, self.training.clip_value)
