@@ -224,12 +224,40 @@ class SamplingConfig(_Config):
 
     temperature: float = 1.0
     """Divides the logits; 0 always takes the most probable character."""
+    top_k: int = 0
+    """Keep the k most probable characters; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest characters whose probabilities sum to p; 1 keeps all."""
+    min_p: float = 0.0
+    """Keep characters at least p times as probable as the most probable; 0 keeps all."""
+    no_repeat: int = 0
+    """Never write an N-gram of this many characters twice; 0 allows it."""
     length: int = 1000
     """Most characters to write, the prompt not counted."""
+    min_length: int = 0
+    """EOS is forbidden before so many characters."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the sample; they are not written."""
+    logprobs: bool = False
+    """Record the log-probability of every character."""
     seed: int = 0
     """Seed of the random generator; sample k of a seed is always the same text."""
 
     def __post_init__(self) -> None:
         """Check every field."""
-        _at_least(0, temperature=self.temperature, seed=self.seed)
+        _at_least(
+            0,
+            temperature=self.temperature,
+            seed=self.seed,
+            top_k=self.top_k,
+            no_repeat=self.no_repeat,
+            min_length=self.min_length,
+        )
         _at_least(1, length=self.length)
+        _require(0 < self.top_p <= 1, f"top p must be in (0, 1], got {self.top_p}")
+        _require(0 <= self.min_p <= 1, f"min p must be in [0, 1], got {self.min_p}")
+        _require(
+            self.min_length <= self.length,
+            f"min length {self.min_length} is more than the length {self.length}",
+        )
+        _require(all(self.stop), "a stop text must have at least one character")

@@ -5,31 +5,80 @@ Shapes: B streams, T characters, H hidden units, V ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.engine.cells import Array, LayerState, _Affine, build_layer
+from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
 
 TABLE_BYTES = 1 << 27
 
 
 class State:
-    """The recurrent state of one stream or of a batch, changed in place by each step."""
+    """The recurrent state of one stream or of a batch, changed in place by each step.
 
-    def __init__(self, layers: list[LayerState], batch: int | None) -> None:
-        """Wrap the states of the layers."""
-        self.layers = layers
+    Attributes:
+        layers: the states of the layers.
+        batch: number of streams; None for one stream without a B axis.
+        step: reads one id, or `[B]` ids, and returns the logits, in a buffer that the next step
+            overwrites.
+        advances: per layer, one step from a projected input.
+    """
+
+    def __init__(self, engine: Engine, batch: int | None) -> None:
+        """Make a zero state for a network."""
+        config = engine.config
         self.batch = batch
+        self.layers = [
+            LayerState(
+                config.hidden_size if k else 0,
+                config.hidden_size,
+                config.gates,
+                batch,
+                engine.dtype,
+            )
+            for k in range(config.num_layers)
+        ]
+        self.advances = [
+            layer.bind(mine) for layer, mine in zip(engine.layers, self.layers, strict=True)
+        ]
+        self.step = self._bind_step(engine)
+
+    def _bind_step(self, engine: Engine) -> Callable[[Any], Array]:
+        first, h = self.advances[0], self.layers[-1].h
+        inner = [
+            (self.layers[k].x, self.layers[k - 1].h, engine.layers[k].bind_inner(self.layers[k]))
+            for k in range(1, len(self.layers))
+        ]
+        logits = np.empty((*h.shape[:-1], engine.config.vocab_size), engine.dtype)
+        output, bias = engine.output.bind(h, logits), engine.output_bias
+        first_input, add, copy = engine.first_input, np.add, np.copyto
+
+        def step(ids: Any) -> Array:
+            first(first_input(ids))
+            for x, below, advance in inner:
+                copy(x, below)
+                advance()
+            output()
+            add(logits, bias, logits)
+            return logits
+
+        return step
 
     def assign(self, other: State, rows: Any = slice(None)) -> None:
         """Copy the given rows of another state of the same network into this one."""
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             mine.h[...] = theirs.h[rows]
             mine.c[...] = theirs.c[rows]
+
+    def assign_row(self, row: int, one: State) -> None:
+        """Copy the state of one stream into a row of this batch."""
+        for mine, theirs in zip(self.layers, one.layers, strict=True):
+            mine.h[row] = theirs.h
+            mine.c[row] = theirs.c
 
 
 class Engine:
@@ -48,7 +97,7 @@ class Engine:
         self.config = config
         self.dtype = np.dtype(dtype)
         arrays = {name: np.asarray(weights[name], dtype) for name in config.weight_shapes()}
-        self._layers = [
+        self.layers = [
             build_layer(
                 config,
                 (
@@ -60,9 +109,13 @@ class Engine:
             )
             for k in range(config.num_layers)
         ]
-        self._output = _Affine(arrays["output.weight"], arrays["output.bias"])
+        self.output = Matrix(arrays["output.weight"])
+        self.output_bias = arrays["output.bias"]
         self._embedding = arrays.get("embedding.weight")
-        self._table = self._build_table()
+        table = self._build_table()
+        self.first_input: Callable[[Any], Array] = (
+            self._project_embedding if table is None else table.__getitem__
+        )
 
     def _build_table(self) -> Array | None:
         """Return the first layer's projected input of every id `[V, G·H]`.
@@ -72,18 +125,17 @@ class Engine:
         """
         config = self.config
         if self._embedding is None:
-            return self._layers[0].project(np.eye(config.vocab_size, dtype=self.dtype))
+            return self.layers[0].project(np.eye(config.vocab_size, dtype=self.dtype))
         size = config.vocab_size * config.gates * config.hidden_size * self.dtype.itemsize
-        return self._layers[0].project(self._embedding) if size <= TABLE_BYTES else None
+        return self.layers[0].project(self._embedding) if size <= TABLE_BYTES else None
+
+    def _project_embedding(self, ids: Any) -> Array:
+        assert self._embedding is not None
+        return _rows(self.layers[0].project, self._embedding[ids])
 
     def initial_state(self, batch: int | None = None) -> State:
         """Return a zero state for one stream (`batch=None`, no B axis) or for `batch` streams."""
-        config = self.config
-        layers = [
-            LayerState(config.hidden_size, config.gates, batch, self.dtype)
-            for _ in range(config.num_layers)
-        ]
-        return State(layers, batch)
+        return State(self, batch)
 
     def copy_state(self, state: State, rows: Any = None) -> State:
         """Return an independent copy of a state, of the given rows only if `rows` is an array."""
@@ -99,15 +151,9 @@ class Engine:
             state: changed in place.
 
         Returns:
-            Logits `[V]` or `[B, V]`, a new array.
+            Logits `[V]` or `[B, V]`, in a buffer that the next step overwrites.
         """
-        x = z = self._first_input(ids)
-        for k, (layer, layer_state) in enumerate(zip(self._layers, state.layers, strict=True)):
-            if k:
-                z = layer.project(x)
-            layer.advance(z, layer_state)
-            x = layer_state.h
-        return self._output(x)
+        return state.step(ids)
 
     def run(self, ids: Any, state: State) -> Array:
         """Read a window of characters and return the logits after each of them.
@@ -122,29 +168,22 @@ class Engine:
             Logits `[T, V]` or `[B, T, V]`.
         """
         ids_T = np.asarray(ids).T  # time first: [T] or [T, B]
-        x_T = z_T = self._first_input(ids_T)
-        for k, (layer, layer_state) in enumerate(zip(self._layers, state.layers, strict=True)):
+        x_T = z_T = self.first_input(ids_T)
+        for k, (layer, mine) in enumerate(zip(self.layers, state.layers, strict=True)):
             if k:
-                z_T = self._rows(layer.project, x_T)
+                z_T = _rows(layer.project, x_T)
             x_T = np.empty((*ids_T.shape, self.config.hidden_size), self.dtype)
-            for t in range(len(ids_T)):
-                layer.advance(z_T[t], layer_state)
-                x_T[t] = layer_state.h
-        logits_T: Array = self._rows(self._output, x_T)
+            advance, h = state.advances[k], mine.h
+            for z, x in zip(z_T, x_T, strict=True):
+                advance(z)
+                x[...] = h
+        logits_T = _rows(lambda x: x @ self.output.rows.T + self.output_bias, x_T)
         return logits_T if logits_T.ndim == 2 else logits_T.swapaxes(0, 1)
 
-    def _first_input(self, ids: Any) -> Array:
-        """Return the projected input of the first layer, `[..., G·H]`."""
-        if self._table is not None:
-            rows: Array = self._table[ids]
-            return rows
-        assert self._embedding is not None
-        return self._rows(self._layers[0].project, self._embedding[ids])
 
-    @staticmethod
-    def _rows(function: Any, x: Array) -> Array:
-        """Apply a function of `[N, in]` to an array `[..., in]`."""
-        if x.ndim <= 2:
-            return function(x)  # type: ignore[no-any-return]
-        flat = function(x.reshape(-1, x.shape[-1]))
-        return flat.reshape(*x.shape[:-1], flat.shape[-1])  # type: ignore[no-any-return]
+def _rows(function: Callable[[Array], Array], x: Array) -> Array:
+    """Apply a function of `[N, in]` to an array `[..., in]`."""
+    if x.ndim <= 2:
+        return function(x)
+    flat = function(x.reshape(-1, x.shape[-1]))
+    return flat.reshape(*x.shape[:-1], flat.shape[-1])

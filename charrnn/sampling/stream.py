@@ -1,0 +1,139 @@
+"""One sample, character by character."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config import SamplingConfig
+from charrnn.engine import Engine
+from charrnn.sampling.limits import NoRepeat, StopTexts
+from charrnn.sampling.picker import Picker
+from charrnn.sampling.prompt import Request, Start, encode_prompt, read_prompt
+from charrnn.sampling.sample import Sample, StopReason
+from charrnn.sampling.uniforms import stream_keys, uniforms
+from charrnn.vocab import EOS_ID, Vocabulary
+
+BLOCK = 256
+"""Random numbers made at a time."""
+
+
+class Stream:
+    """Iterates over the characters of one sample; knows afterwards how it ended.
+
+    Args:
+        engine: the network.
+        vocabulary: its characters.
+        request: where to start, how warm, and which sample of the seed.
+        config: filters, limits and seed; its temperature is not used, the request's is.
+    """
+
+    def __init__(
+        self, engine: Engine, vocabulary: Vocabulary, request: Request, config: SamplingConfig
+    ) -> None:
+        """Copy the starting state; nothing is drawn yet."""
+        self.stop_reason: StopReason = "length"
+        self._engine = engine
+        self._vocabulary = vocabulary
+        self._request = request
+        self._config = config
+        self._picker = Picker(config)
+        self._state = engine.copy_state(request.start.state)
+        self._logits = request.start.logits.copy()
+        self._written = 0
+        self._logprobs: list[float] = []
+        self._sampling_logprobs: list[float] = []
+
+    @property
+    def end(self) -> Start:
+        """State and logits after the last character drawn: a start for another request."""
+        return Start(self._engine.copy_state(self._state), self._logits.copy())
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the characters as soon as it is certain that they belong to the text."""
+        stops = StopTexts(self._config.stop) if self._config.stop else None
+        if stops is None:
+            for character in self._draw():
+                self._written += 1
+                yield character
+            return
+        for character in self._draw():
+            ready, found = stops.feed(character)
+            self._written += len(ready)
+            yield from ready
+            if found:
+                self.stop_reason = "stop"
+                return
+        rest = stops.rest()
+        self._written += len(rest)
+        yield from rest
+
+    def _draw(self) -> Iterator[str]:
+        """Yield the characters drawn until EOS or the length."""
+        config, picker, step = self._config, self._picker, self._state.step
+        strings, temperature = self._vocabulary.strings, self._request.temperature
+        key = stream_keys(config.seed, [self._request.index])
+        no_repeat = NoRepeat(config.no_repeat) if config.no_repeat else None
+        block: list[float] = []
+        logits = self._logits
+        for count in range(config.length):
+            if not block:
+                block = uniforms(key, np.arange(count, count + BLOCK))[::-1].tolist()
+            raw = logits.copy() if config.logprobs else None
+            picker.forbid(logits, count, no_repeat.banned() if no_repeat is not None else ())
+            chosen = picker.pick(logits, temperature, block.pop())
+            if raw is not None:
+                self._record(raw, logits, chosen)
+            if chosen == EOS_ID:
+                self.stop_reason = "eos"
+                return
+            if no_repeat is not None:
+                no_repeat.add(chosen)
+            self._logits = logits = step(chosen)
+            yield strings[chosen]
+
+    def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: int) -> None:
+        logp = log_probability(raw, chosen)
+        self._logprobs.append(logp)
+        self._sampling_logprobs.append(
+            self._picker.log_probability(logits, self._request.temperature, chosen)
+        )
+
+    def sample(self) -> Sample:
+        """Draw to the end and return the whole."""
+        text = "".join(self)
+        kept = self._written + (self.stop_reason == "eos")
+        asked = self._config.logprobs
+        return Sample(
+            text=text,
+            prompt=self._request.prompt,
+            seed=self._config.seed,
+            index=self._request.index,
+            temperature=self._request.temperature,
+            stop_reason=self.stop_reason,
+            logprobs=tuple(self._logprobs[:kept]) if asked else None,
+            sampling_logprobs=tuple(self._sampling_logprobs[:kept]) if asked else None,
+        )
+
+
+def log_probability(logits: NDArray[Any], chosen: int) -> float:
+    """Return the log-probability of an id, in nats, under logits `[V]` as they are."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max()
+    return float(shifted[chosen] - np.log(np.exp(shifted).sum()))
+
+
+def stream(
+    engine: Engine, vocabulary: Vocabulary, prompt: str, config: SamplingConfig, index: int = 0
+) -> Iterator[str]:
+    """Yield the characters of one sample as they are drawn, the prompt not repeated.
+
+    Raises:
+        UnknownCharacterError: the prompt has characters the model has never seen.
+    """
+    start = read_prompt(engine, encode_prompt(vocabulary, prompt))
+    request = Request(start, prompt, config.temperature, index)
+    return iter(Stream(engine, vocabulary, request, config))

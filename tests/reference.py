@@ -1,0 +1,117 @@
+"""The networks' equations, transcribed one unit at a time in float64: the judge of both engines.
+
+Sources: LSTM Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; GRU Cho et
+al. 2014 in cuDNN's variant, the reset gate after the recurrent product; RNN Elman 1990. Written
+for reading, and without a look at how the engines compute the same thing.
+
+Arrays are those of `ModelConfig.weight_shapes()`: gate blocks one below the other, LSTM in the
+order input, forget, cell, output, GRU in the order reset, update, new.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+
+CELLS = ("lstm", "gru", "rnn-tanh", "rnn-relu")
+
+
+def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5):
+    """A small config of one of `CELLS`."""
+    name, _, nonlinearity = cell.partition("-")
+    return ModelConfig(
+        vocab_size=vocab_size,
+        cell=name,
+        nonlinearity=nonlinearity or "tanh",
+        hidden_size=hidden,
+        num_layers=layers,
+        embedding_size=embedding,
+    )
+
+
+def random_weights(config, seed=0, scale=0.6):
+    """Normal weights and biases in float64, nothing zero that an engine could forget."""
+    rng = np.random.default_rng(seed)
+    return {name: scale * rng.normal(size=shape) for name, shape in config.weight_shapes().items()}
+
+
+def zero_state(config):
+    """Per layer the pair (h, c); c is used by the LSTM only."""
+    return [(np.zeros(config.hidden_size), np.zeros(config.hidden_size))] * config.num_layers
+
+
+def sigmoid(a):
+    return 1.0 / (1.0 + math.exp(-a))
+
+
+def lstm_step(x, h, c, W, U, b, d):
+    """One LSTM step; W, b act on the input, U, d on the state."""
+    H = len(h)
+    new_h, new_c = np.empty(H), np.empty(H)
+    for j in range(H):
+        i, f, g, o = (W[k] @ x + b[k] + U[k] @ h + d[k] for k in (j, H + j, 2 * H + j, 3 * H + j))
+        new_c[j] = sigmoid(f) * c[j] + sigmoid(i) * math.tanh(g)
+        new_h[j] = sigmoid(o) * math.tanh(new_c[j])
+    return new_h, new_c
+
+
+def gru_step(x, h, c, W, U, b, d):
+    """One GRU step, reset gate after the product: n = tanh(W x + b + r (U h + d))."""
+    H = len(h)
+    new_h = np.empty(H)
+    for j in range(H):
+        r, u, n = j, H + j, 2 * H + j
+        reset = sigmoid(W[r] @ x + b[r] + U[r] @ h + d[r])
+        update = sigmoid(W[u] @ x + b[u] + U[u] @ h + d[u])
+        new = math.tanh(W[n] @ x + b[n] + reset * (U[n] @ h + d[n]))
+        new_h[j] = (1 - update) * new + update * h[j]
+    return new_h, c
+
+
+def tanh_step(x, h, c, W, U, b, d):
+    """One step of the simple RNN with tanh."""
+    return np.array([math.tanh(W[j] @ x + b[j] + U[j] @ h + d[j]) for j in range(len(h))]), c
+
+
+def relu_step(x, h, c, W, U, b, d):
+    """One step of the simple RNN with relu."""
+    return np.array([max(0.0, W[j] @ x + b[j] + U[j] @ h + d[j]) for j in range(len(h))]), c
+
+
+def cell_step(config):
+    if config.cell == "rnn":
+        return {"tanh": tanh_step, "relu": relu_step}[config.nonlinearity]
+    return {"lstm": lstm_step, "gru": gru_step}[config.cell]
+
+
+def run(config, weights, ids, state=None):
+    """Read ids `[T]` and return the logits `[T, V]` after each, and the state after the last."""
+    step = cell_step(config)
+    state = list(zero_state(config) if state is None else state)
+    logits = []
+    for i in ids:
+        if config.embedding_size:
+            x = weights["embedding.weight"][i]
+        else:
+            x = np.zeros(config.vocab_size)
+            x[i] = 1.0
+        for k in range(config.num_layers):
+            parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            state[k] = step(x, *state[k], *(weights[f"layers.{k}.{part}"] for part in parts))
+            x = state[k][0]
+        logits.append(weights["output.weight"] @ x + weights["output.bias"])
+    return np.array(logits), state
+
+
+def logprobs(logits):
+    """Natural log-probabilities `[T, V]` from logits."""
+    return np.array([row - math.log(math.fsum(map(math.exp, row))) for row in logits])
+
+
+def loss(config, weights, inputs, targets, state=None):
+    """Summed cross-entropy of one lane in nats; a negative target does not count."""
+    logits, _ = run(config, weights, inputs, state)
+    return -sum(row[t] for row, t in zip(logprobs(logits), targets, strict=True) if t >= 0)
