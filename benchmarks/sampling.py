@@ -93,7 +93,7 @@ def bare_matrices(model: SavedModel, steps: int, batch: int) -> Any:
 def sampling(model: SavedModel, steps: int, streams: int, batch: int = 64) -> Any:
     """Return a task: `streams` samples of `steps` characters."""
     engine = Engine(model.config, model.weights)
-    start = read_prompt(engine, np.array([EOS_ID]))
+    start = read_prompt(engine, np.array([], dtype=np.int64))
     config = SamplingConfig(length=steps, temperature=0.8, seed=1)
     requests = [Request(start, "", 0.8, index) for index in range(streams)]
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
+from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig, fresh_seed
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
+from charrnn.errors import ConfigError
 from charrnn.modelfile import SavedModel, load_model
 from charrnn.runs import find_model, new_run, unfinished_run
-from charrnn.sampling import stream
+from charrnn.sampling import (
+    Request,
+    Sample,
+    Start,
+    Stream,
+    encode_prompt,
+    read_prompt,
+    sample_batch,
+)
 from charrnn.scoring import Score, score
 from charrnn.sizing import complete_settings
 
@@ -41,34 +50,86 @@ class CharModel:
         """The NumPy engine with this model's weights."""
         return Engine(self.saved.config, self.saved.weights)
 
-    def stream(
+    def start(
         self,
         prompt: str = "",
         *,
-        temperature: float = 1.0,
-        length: int = 1000,
-        seed: int | None = None,
-    ) -> Iterator[str]:
-        """Yield a sample character by character; the prompt is read, not repeated.
+        after: Start | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Start:
+        """Read a prompt once and return the place after it, to begin any number of samples from.
+
+        Args:
+            prompt: text to read.
+            after: a place to go on from, such as `Stream.end`; without it, a fresh text begins.
+            progress: called with the characters read so far.
+
+        Raises:
+            UnknownCharacterError: the prompt has characters the model has never seen.
+        """
+        ids = encode_prompt(self.saved.vocabulary, prompt)
+        return read_prompt(self.engine, ids, after=after, progress=progress)
+
+    def stream(
+        self, prompt: str = "", *, after: Start | None = None, index: int = 0, **options: Any
+    ) -> Stream:
+        """Return an iterator over the characters of a sample; the prompt is read, not repeated.
+
+        Afterwards its `stop_reason` tells how the text ended, and its `end` can be continued.
 
         Args:
             prompt: text that the sample continues.
-            temperature: below 1 more careful, above 1 more daring, 0 always the likeliest.
-            length: most characters to write.
-            seed: same seed, same text; a fresh one when None.
+            after: a place to go on from; see `start`.
+            index: which sample of the seed.
+            options: fields of `SamplingConfig`: temperature, top_k, top_p, min_p, no_repeat,
+                length, min_length, stop, seed (a fresh one when None or left out).
 
         Raises:
-            ConfigError: an argument is out of range.
+            ConfigError: an option is out of range.
             UnknownCharacterError: the prompt has characters the model has never seen.
         """
-        config = SamplingConfig(
-            temperature=temperature, length=length, seed=fresh_seed() if seed is None else seed
-        )
-        return stream(self.engine, self.saved.vocabulary, prompt, config)
+        config = sampling_config(options)
+        start = self.start(prompt, after=after)
+        return self.stream_request(Request(start, prompt, config.temperature, index), config)
 
-    def sample(self, prompt: str = "", **options: Any) -> str:
-        """Return a whole sample; arguments as for `stream`."""
-        return "".join(self.stream(prompt, **options))
+    def stream_request(self, request: Request, config: SamplingConfig) -> Stream:
+        """Return the stream of one request."""
+        return Stream(self.engine, self.saved.vocabulary, request, config)
+
+    @overload
+    def sample(
+        self, prompt: str = "", *, num: None = None, after: Start | None = None, **options: Any
+    ) -> Sample: ...
+
+    @overload
+    def sample(
+        self, prompt: str = "", *, num: int, after: Start | None = None, **options: Any
+    ) -> list[Sample]: ...
+
+    def sample(
+        self,
+        prompt: str = "",
+        *,
+        num: int | None = None,
+        after: Start | None = None,
+        **options: Any,
+    ) -> Sample | list[Sample]:
+        """Return a whole sample, or with `num` a list of so many, drawn in one batch.
+
+        Sample k is the text that `stream(..., index=k)` gives with the same seed. Other arguments
+        as for `stream`; `str(sample)` is the text.
+        """
+        config = sampling_config(options)
+        start = self.start(prompt, after=after)
+        requests = [Request(start, prompt, config.temperature, k) for k in range(num or 1)]
+        samples = list(self.sample_requests(requests, config))
+        return samples[0] if num is None else samples
+
+    def sample_requests(
+        self, requests: Sequence[Request], config: SamplingConfig
+    ) -> Iterator[Sample]:
+        """Yield samples for requests that differ in prompt or temperature, in their order."""
+        return sample_batch(self.engine, self.saved.vocabulary, requests, config)
 
     def score(self, text: str, *, eos: bool = False) -> Score:
         """Return how probable a text is; with `eos`, that it also ends there."""
@@ -171,6 +232,15 @@ def prepare_resume(
     return Trainer(corpus, model, training, run, resume=record, started=started)
 
 
-def fresh_seed() -> int:
-    """Return a seed that nobody has used, short enough to type."""
-    return secrets.randbelow(1_000_000_000)
+def sampling_config(options: Mapping[str, Any]) -> SamplingConfig:
+    """Return the config of sampling options, with a fresh seed if they have none.
+
+    Raises:
+        ConfigError: an option is unknown or out of range.
+    """
+    known = {field.name for field in dataclasses.fields(SamplingConfig)}
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"there is no sampling option called {name!r}")
+    seed = options.get("seed")
+    return SamplingConfig(**{**options, "seed": fresh_seed() if seed is None else seed})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -261,3 +262,8 @@ class SamplingConfig(_Config):
             f"min length {self.min_length} is more than the length {self.length}",
         )
         _require(all(self.stop), "a stop text must have at least one character")
+
+
+def fresh_seed() -> int:
+    """Return a seed that nobody has used, short enough to type."""
+    return secrets.randbelow(1_000_000_000)

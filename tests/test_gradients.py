@@ -18,7 +18,7 @@ COORDINATES = 4
 
 
 def windows(config, seed=0):
-    """Two windows of two lanes; lane 1 ends early in the first one and starts anew in the second."""
+    """Two windows of two lanes; lane 1 ends early in the first and starts anew in the second."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(config.vocab_size, size=(2, 13))
     first = Window(ids[:, 0:6], ids[:, 1:7].copy(), np.ones(2, np.float32), 10)
@@ -91,7 +91,7 @@ def test_gradients_of_a_window(cell, layers, embedding, summed_loss):
     loss, _ = compute(network, window, network.initial_state(2))
     loss.backward()
     states = [reference.zero_state(config)] * 2
-    assert float(loss) == pytest.approx(
+    assert loss.item() == pytest.approx(
         reference_loss(config, weights, window, states), rel=max(rtol, 1e-10)
     )
     assert_gradients(

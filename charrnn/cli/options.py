@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,3 +51,30 @@ def open_model(path: Path | None) -> CharModel:
     if path is None:
         print(f"model {model.path}", file=sys.stderr)
     return model
+
+
+def read_file(path: Path) -> str:
+    """Return the whole text of a file; `-` is standard input.
+
+    Raises:
+        CorpusError: it cannot be read or decoded.
+    """
+    from charrnn.corpus import Source, read_text
+
+    return "".join(read_text(Source(None if str(path) == "-" else path)))
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a file without their line ends; `-` is standard input.
+
+    Raises:
+        CorpusError: it cannot be read or decoded.
+    """
+    from charrnn.corpus import Source, read_text
+
+    rest = ""
+    for piece in read_text(Source(None if str(path) == "-" else path)):
+        *lines, rest = (rest + piece).split("\n")
+        yield from lines
+    if rest:
+        yield rest

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
-from charrnn.cli.options import MODEL, open_model
+from charrnn.cli.options import MODEL, open_model, read_lines
 from charrnn.errors import ConfigError
 
 
@@ -30,17 +29,5 @@ def score(
     from charrnn.display.score import show_scores
 
     loaded = open_model(model)
-    given = [*(texts or []), *(_lines(file) if file is not None else [])]
+    given = [*(texts or []), *(read_lines(file) if file is not None else [])]
     show_scores([loaded.score(text, eos=eos) for text in given], to_terminal=sys.stdout.isatty())
-
-
-def _lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file without their line ends."""
-    from charrnn.corpus import Source, read_text
-
-    rest = ""
-    for piece in read_text(Source(None if str(path) == "-" else path)):
-        *lines, rest = (rest + piece).split("\n")
-        yield from lines
-    if rest:
-        yield rest

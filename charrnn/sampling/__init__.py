@@ -3,7 +3,7 @@
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.prompt import Request, Start, encode_prompt, read_prompt
 from charrnn.sampling.sample import Sample
-from charrnn.sampling.stream import Stream, stream
+from charrnn.sampling.stream import Stream
 
 __all__ = [
     "Request",
@@ -13,5 +13,4 @@ __all__ = [
     "encode_prompt",
     "read_prompt",
     "sample_batch",
-    "stream",
 ]

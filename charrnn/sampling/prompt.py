@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.engine import Engine, State
@@ -36,7 +35,7 @@ class Request:
 
 
 def encode_prompt(vocabulary: Vocabulary, prompt: str) -> NDArray[Any]:
-    """Return EOS and the ids of the prompt.
+    """Return the ids of a prompt.
 
     Raises:
         UnknownCharacterError: the prompt has characters the model has never seen.
@@ -47,22 +46,32 @@ def encode_prompt(vocabulary: Vocabulary, prompt: str) -> NDArray[Any]:
         raise UnknownCharacterError(
             f"the prompt has characters the model has never seen: {listed}; leave them out"
         )
-    return np.concatenate([[EOS_ID], vocabulary.encode(prompt)])
+    return vocabulary.encode(prompt)
 
 
 def read_prompt(
-    engine: Engine, ids: NDArray[Any], progress: Callable[[int], None] | None = None
+    engine: Engine,
+    ids: NDArray[Any],
+    *,
+    after: Start | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Start:
-    """Feed ids `[T]`, T ≥ 1, to a fresh stream.
+    """Feed ids `[T]` to a stream.
 
     Args:
         engine: the network.
-        ids: what `encode_prompt` returns.
+        ids: what `encode_prompt` returns; may be empty.
+        after: where the stream stands; without it, it begins with EOS and a zero state.
         progress: called with the number of ids read so far.
     """
-    state = engine.initial_state()
+    if after is None:
+        state = engine.initial_state()
+        start = Start(state, engine.step(EOS_ID, state).copy())
+    else:
+        start = Start(engine.copy_state(after.state), after.logits)
     for begin in range(0, len(ids), PROMPT_CHUNK):
-        logits_TV = engine.run(ids[begin : begin + PROMPT_CHUNK], state)
+        logits_TV = engine.run(ids[begin : begin + PROMPT_CHUNK], start.state)
+        start = Start(start.state, logits_TV[-1].copy())
         if progress is not None:
             progress(min(begin + PROMPT_CHUNK, len(ids)))
-    return Start(state, logits_TV[-1].copy())
+    return start

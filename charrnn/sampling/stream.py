@@ -12,7 +12,7 @@ from charrnn.config import SamplingConfig
 from charrnn.engine import Engine
 from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
-from charrnn.sampling.prompt import Request, Start, encode_prompt, read_prompt
+from charrnn.sampling.prompt import Request, Start
 from charrnn.sampling.sample import Sample, StopReason
 from charrnn.sampling.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, Vocabulary
@@ -46,13 +46,22 @@ class Stream:
         self._written = 0
         self._logprobs: list[float] = []
         self._sampling_logprobs: list[float] = []
+        self._characters = self._run()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the characters; a stream can be drawn once."""
+        return self._characters
+
+    def __next__(self) -> str:
+        """Return the next character."""
+        return next(self._characters)
 
     @property
     def end(self) -> Start:
         """State and logits after the last character drawn: a start for another request."""
         return Start(self._engine.copy_state(self._state), self._logits.copy())
 
-    def __iter__(self) -> Iterator[str]:
+    def _run(self) -> Iterator[str]:
         """Yield the characters as soon as it is certain that they belong to the text."""
         stops = StopTexts(self._config.stop) if self._config.stop else None
         if stops is None:
@@ -124,16 +133,3 @@ def log_probability(logits: NDArray[Any], chosen: int) -> float:
     shifted = logits.astype(np.float64)
     shifted -= shifted.max()
     return float(shifted[chosen] - np.log(np.exp(shifted).sum()))
-
-
-def stream(
-    engine: Engine, vocabulary: Vocabulary, prompt: str, config: SamplingConfig, index: int = 0
-) -> Iterator[str]:
-    """Yield the characters of one sample as they are drawn, the prompt not repeated.
-
-    Raises:
-        UnknownCharacterError: the prompt has characters the model has never seen.
-    """
-    start = read_prompt(engine, encode_prompt(vocabulary, prompt))
-    request = Request(start, prompt, config.temperature, index)
-    return iter(Stream(engine, vocabulary, request, config))

@@ -21,7 +21,7 @@ from charrnn.engine import Engine
 from charrnn.modelfile import SavedModel, save_model
 from charrnn.network import CharNetwork, NetworkState, detach
 from charrnn.runs import RunDirectory
-from charrnn.sampling import stream
+from charrnn.sampling import Request, Stream, read_prompt
 from charrnn.training.checkpoint import load_checkpoint, save_checkpoint
 from charrnn.training.evaluate import mean_loss, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
@@ -29,6 +29,7 @@ from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
 
 SAMPLE_CHARS = 160
+SAMPLE_TEMPERATURE = 0.8
 REPORT_EVERY_S = 0.2
 CALIBRATION_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
@@ -257,9 +258,15 @@ class Trainer:
         yield evaluated
         every = self.training.sample_every
         if every and len(self._metrics) % every == 0:
-            engine = Engine(saved.config, saved.weights)
-            options = SamplingConfig(temperature=0.8, length=SAMPLE_CHARS, seed=self._step)
-            yield events.Sampled(text="".join(stream(engine, saved.vocabulary, "", options)))
+            yield events.Sampled(text=self._sample_text(saved))
+
+    def _sample_text(self, saved: SavedModel) -> str:
+        """Write a short text with the model as it is."""
+        engine = Engine(saved.config, saved.weights)
+        options = SamplingConfig(length=SAMPLE_CHARS, seed=self._step)
+        start = read_prompt(engine, saved.vocabulary.encode(""))
+        request = Request(start, prompt="", temperature=SAMPLE_TEMPERATURE, index=0)
+        return Stream(engine, saved.vocabulary, request, options).sample().text
 
     def _saved_model(self, val_loss: float | None) -> SavedModel:
         corpus = self.corpus

@@ -1,0 +1,91 @@
+"""A file is the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from charrnn.errors import StorageError
+from charrnn.files import atomic_writer, storage_errors, write_text_atomically
+
+
+def test_a_file_is_written_with_its_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "file.bin"
+    with atomic_writer(path) as file:
+        file.write(b"new")
+        assert not path.exists()  # nobody sees half a file
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["file.bin"]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path, error):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def write():
+        with atomic_writer(path) as file:
+            file.write(b"half of the ne")
+            raise error
+
+    with pytest.raises(type(error)):
+        write()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch, call):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StorageError, match=r"file\.bin: no space left on device"):
+        write_text_atomically(path, "new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.bin"]
+
+
+def test_the_data_is_on_disk_before_the_file_is_renamed(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, n=name, r=real: (calls.append(n), r(*a))[1])
+    write_text_atomically(tmp_path / "file.txt", "new")
+    assert calls[:2] == ["fsync", "replace"]
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        write_text_atomically(tmp_path / "file" / "x", "new")
+
+
+def test_text_is_utf8_with_line_ends_as_given(tmp_path):
+    path = tmp_path / "file.txt"
+    write_text_atomically(path, "é\n€\r\n\ud800")
+    assert path.read_bytes() == b"\xc3\xa9\n\xe2\x82\xac\r\n\xed\xa0\x80"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
+def test_a_written_file_has_ordinary_permissions(tmp_path):
+    path = tmp_path / "file.txt"
+    before = os.umask(0o027)
+    try:
+        write_text_atomically(path, "new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_storage_errors_names_the_path(tmp_path):
+    with pytest.raises(StorageError, match="somewhere"), storage_errors(tmp_path / "somewhere"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(KeyError), storage_errors(tmp_path):
+        raise KeyError("not ours")
