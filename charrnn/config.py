@@ -27,7 +27,7 @@ def _at_least(low: float, **named: float | None) -> None:
     for name, value in named.items():
         if value is not None:
             _require(
-                math.isfinite(value) and value >= low,
+                low <= value < math.inf,
                 f"{_option(name)} must be at least {low}, got {value}",
             )
 
@@ -36,7 +36,7 @@ def _positive(**named: float | None) -> None:
     for name, value in named.items():
         if value is not None:
             _require(
-                math.isfinite(value) and value > 0,
+                0 < value < math.inf,
                 f"{_option(name)} must be a positive number, got {value}",
             )
 
@@ -212,6 +212,7 @@ class TrainingConfig(_Config):
         for name in ("dropout", "unknown_rate"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{_option(name)} must be in [0, 1), got {value}")
+        _require(self.seed < 1 << 64, f"seed must be below 2**64, got {self.seed}")
         _one_of(DTYPES, dtype=self.dtype)
 
 

@@ -56,7 +56,8 @@ class Score:
     @property
     def perplexity_per_char(self) -> float:
         """2 to the power of bits per character."""
-        return float(2**self.bits_per_char)
+        bits = self.bits_per_char
+        return math.inf if bits >= 1024 else 2.0**bits  # what a float cannot hold is infinite
 
     @classmethod
     def total(cls, scores: Iterable[Score]) -> Score:

@@ -203,7 +203,7 @@ def loss_and_gradients(network, window, state):
     network.zero_grad()
     loss, _ = window_loss(network, window, state, CPU, "float32")
     loss.backward()
-    return float(loss), {name: p.grad.clone() for name, p in network.named_parameters()}
+    return loss.item(), {name: p.grad.clone() for name, p in network.named_parameters()}
 
 
 def assert_same(one, other, rtol=1e-5):

@@ -11,11 +11,11 @@ import pytest
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.errors import CharRNNError, ConfigError
 
-NAN, INF, HUGE = math.nan, math.inf, 10**400
+NAN, INF = math.nan, math.inf
 
 MODEL = {"vocab_size": 50}
 OUT_OF_RANGE = [
-    (ModelConfig, "vocab_size", [2, 0, -1, NAN, INF, HUGE * -1]),
+    (ModelConfig, "vocab_size", [2, 0, -1, NAN, INF, -(10**400)]),
     (ModelConfig, "cell", ["LSTM", "", "transformer"]),
     (ModelConfig, "nonlinearity", ["sigmoid", ""]),
     (ModelConfig, "hidden_size", [0, -5, NAN, INF]),
@@ -68,7 +68,6 @@ def test_a_value_out_of_range_is_named(config, field, value):
     ("config", "values"),
     [
         (ModelConfig, {"vocab_size": 3, "hidden_size": 1, "num_layers": 1, "embedding_size": 0}),
-        (ModelConfig, {"vocab_size": 9, "hidden_size": HUGE}),
         (TrainingConfig, {"dropout": 0.0, "steps": 1, "bptt": 1, "batch_size": 1, "clip_norm": 0}),
         (TrainingConfig, {"dropout": 0.999, "time_s": 0.001, "seed": 2**64 - 1}),
         (SamplingConfig, {"temperature": 0, "length": 1, "seed": 0}),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from types import TracebackType
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
@@ -64,7 +64,7 @@ class TrainingDisplay:
     def show(self, event: events.Event) -> None:
         """Show one event."""
         if isinstance(event, events.Notice):
-            self._console.print(event.text, style="yellow")
+            self._line(Text(event.text, style="yellow"))
         elif isinstance(event, events.Progressed):
             self._show_progress(event)
         elif self._quiet:
@@ -76,7 +76,7 @@ class TrainingDisplay:
         elif isinstance(event, events.Evaluated):
             self._show_evaluation(event)
         elif isinstance(event, events.Sampled):
-            self._console.print(Padding(Text(event.text.strip("\n"), style="dim"), (0, 4)))
+            self._line(Text(indent(event.text.strip("\n"), "    "), style="dim"))
         elif isinstance(event, events.Finished):
             self._show_end(event)
 
@@ -93,18 +93,18 @@ class TrainingDisplay:
             f"seed {training.seed}",
             f"{event.device} {event.dtype}",
         ]
-        self._console.print(Text(" · ".join(facts), style="bold"))
+        self._line(Text(" · ".join(facts), style="bold"))
         where = f"run {event.run}"
         if event.resumed_at:
             where += f", resumed at step {event.resumed_at:,}"
-        self._console.print(where)
+        self._line(where)
         self._bar("measuring the speed", None, None)
 
     def _show_plan(self, event: events.Planned) -> None:
         text = f"{event.total_steps:,} steps, {event.epochs:.3g} passes over the text"
         if event.duration_s is not None:
             text += f", {duration(event.duration_s)} to go at the measured speed"
-        self._console.print(text)
+        self._line(text)
 
     def _show_progress(self, event: events.Progressed) -> None:
         parts = [f"train {event.train_loss:.3f}"]
@@ -130,27 +130,27 @@ class TrainingDisplay:
         line.append(f"  lr {event.learning_rate:.2g}  {count(event.chars_per_s)} char/s")
         if event.is_best:
             line.append("  best", style="green")
-        self._console.print(line, soft_wrap=True)
+        self._line(line)
 
     def _show_end(self, event: events.Finished) -> None:
         how = {"complete": "Done", "patience": "Stopped early", "interrupted": "Interrupted"}
         good = "no validation text"
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss)} per character at step {event.best_step:,}"
-        self._console.print(
+        self._line(
             Text.assemble(
                 (f"{how[event.reason]} after {duration(event.elapsed_s)}: ", "bold"),
                 f"{good}; {event.verdict}.",
-            ),
-            soft_wrap=True,
-        )
-        self._console.print(f"The best model is {event.model_path}; now type:", soft_wrap=True)
-        self._console.print(f"  charrnn sample -m {event.run} --temp 0.8", soft_wrap=True)
-        if event.reason == "interrupted":
-            self._console.print(
-                f"To go on where it stopped: charrnn train --resume --out {event.run}",
-                soft_wrap=True,
             )
+        )
+        self._line(f"The best model is {event.model_path}; now type:")
+        self._line(f"  charrnn sample -m {event.run} --temp 0.8")
+        if event.reason == "interrupted":
+            self._line(f"To go on where it stopped: charrnn train --resume --out {event.run}")
+
+    def _line(self, text: Text | str) -> None:
+        """Print a line as long as it is: a pipe has no width."""
+        self._console.print(text, soft_wrap=True, markup=False)
 
     def _bar(self, text: str, done: int | None, total: int | None) -> None:
         if self._progress is None:

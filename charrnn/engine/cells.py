@@ -218,7 +218,7 @@ class RNNLayer(Layer):
             product()
             np.add(work, z, work)
             if relu:
-                np.maximum(work, 0, h)
+                np.maximum(work, 0, out=h)
             else:
                 np.tanh(work, h)
 

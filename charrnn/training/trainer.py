@@ -35,6 +35,8 @@ CALIBRATION_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
 EVALUATION_SHARE = 0.03
 """Share of the training time that evaluations may cost."""
+OVERRUN = 0.05
+"""Share by which a run may exceed its time before steps are taken off."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
 TRAIN_LOSS_CHARS = 100_000
 """Most characters of the training text read for the final comparison with validation."""
@@ -153,6 +155,7 @@ class Trainer:
                 yield self._progressed()
             if due and self._step != self._total_steps:
                 yield from self._evaluate()
+                yield from self._keep_to_time()
                 loop_start += time.monotonic() - now
         if recent_count:
             self._train_loss = float(recent) / recent_count
@@ -209,12 +212,29 @@ class Trainer:
         evaluations = MAX_EVALUATIONS
         if left_s is not None:
             affordable = EVALUATION_SHARE * left_s / max(self._evaluation_s(), 1e-9)
-            evaluations = int(min(MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
+            evaluations = int(min(OVERRUN = 0.05
+"""Share by which a run may exceed its time before steps are taken off."""
+MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
         self._evaluate_every = max(1, math.ceil(total_steps / evaluations))
         chars = total_steps * self._batch_size * self._bptt
         return events.Planned(
             total_steps=total_steps, epochs=chars / self.corpus.n_train, duration_s=left_s
         )
+
+    def _keep_to_time(self) -> Iterator[events.Event]:
+        """Take steps off the plan when a machine that has slowed down would overrun its time."""
+        budget_s, total = self.training.time_s, self._total_steps
+        if budget_s is None or total is None:
+            return
+        step_s = self._batch_size * self._bptt / max(self._speed, 1e-9)
+        needed_s = self._elapsed + (total - self._step) * step_s + self._evaluation_s()
+        if needed_s > budget_s * (1 + OVERRUN):
+            left_s = budget_s - self._elapsed - self._evaluation_s()
+            self._total_steps = self._step + max(1, int(left_s / step_s))
+            yield events.Notice(
+                text=f"the machine is slower than measured at the start: {self._total_steps:,} "
+                f"steps instead of {total:,}"
+            )
 
     # measuring and saving
 

@@ -1,0 +1,102 @@
+"""Run directories: named after the corpus, never written over, the newest found."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from charrnn.errors import ModelFileError, RunError
+from charrnn.runs import RunDirectory, find_model, new_run, unfinished_run
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make(path, *, age=0):
+    """A file so many seconds old."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def test_a_run_is_named_after_its_corpus_and_numbered(here):
+    assert new_run("play").path.as_posix() == "runs/play"
+    (here / "runs" / "play").mkdir(parents=True)
+    assert new_run("play").path.as_posix() == "runs/play-2"
+    (here / "runs" / "play-2").mkdir()
+    assert new_run("play").path.as_posix() == "runs/play-3"
+
+
+@pytest.mark.parametrize(
+    ("corpus", "folder"), [("a b/c", "a-b-c"), ("..", "run"), ("né", "né"), ("*?[x]", "x")]
+)
+def test_any_corpus_name_gives_a_plain_folder(corpus, folder):
+    assert new_run(corpus).path.as_posix() == f"runs/{folder}"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "resume.safetensors", "metrics.jsonl"])
+def test_a_run_that_exists_is_not_taken(here, file):
+    make(here / "out" / file)
+    with pytest.raises(RunError, match="already holds a run"):
+        new_run("play", out=here / "out")
+    make(here / "runs" / "mine" / file)
+    with pytest.raises(RunError, match="already holds a run"):
+        new_run("play", name="mine")
+
+
+def test_an_empty_directory_can_be_used_and_a_file_not(here):
+    (here / "out").mkdir()
+    assert new_run("play", out=here / "out").path == here / "out"
+    with pytest.raises(RunError, match="is a file"):
+        new_run("play", out=make(here / "file"))
+
+
+def test_the_newest_model_is_found(here):
+    make(here / "runs" / "old" / "model.safetensors", age=100)
+    newest = make(here / "runs" / "mid" / "model.safetensors", age=1)
+    make(here / "runs" / "without" / "metrics.jsonl")
+    make(here / "runs" / "older" / "model.safetensors", age=200)
+    assert find_model(None).resolve() == newest
+
+
+def test_a_model_is_a_file_or_its_run(here):
+    path = make(here / "run" / "model.safetensors")
+    assert find_model(path) == path
+    assert find_model(here / "run") == path
+    for wrong in (here / "nothing", here):
+        with pytest.raises(ModelFileError, match="there is no model at"):
+            find_model(wrong)
+
+
+def test_without_any_model_the_user_is_told_to_train():
+    with pytest.raises(ModelFileError, match="train one first: charrnn train"):
+        find_model(None)
+
+
+def test_the_newest_unfinished_run_is_resumed(here):
+    make(here / "runs" / "play" / "resume.safetensors", age=50)
+    newest = make(here / "runs" / "play-2" / "resume.safetensors", age=5)
+    make(here / "runs" / "verse" / "resume.safetensors", age=1)
+    make(here / "runs" / "play-3" / "model.safetensors")  # finished
+    assert unfinished_run("play").path.resolve() == newest.parent
+    assert unfinished_run(None).path.name == "verse"
+    assert unfinished_run("play", name="mine").path.as_posix() == "runs/mine"
+    assert unfinished_run("play", out=here).path == here
+    with pytest.raises(RunError, match="no unfinished run of prose"):
+        unfinished_run("prose")
+
+
+def test_metrics_are_one_json_object_a_line(here):
+    run = RunDirectory(here / "run")
+    assert run.read_metrics() == []
+    rows = [{"step": 1, "val_loss_nats": 2.5}, {"step": 2, "val_loss_nats": None}]
+    run.write_metrics(rows)
+    assert run.read_metrics() == rows
+    assert len(run.metrics.read_text().splitlines()) == 2
+    run.write_metrics(rows[:1])
+    assert run.read_metrics() == rows[:1]

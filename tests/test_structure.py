@@ -1,0 +1,195 @@
+"""The rooms of the house: who may import whom, and what is imported when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import charrnn
+
+PACKAGE = Path(charrnn.__file__).parent
+
+LAYERS = {
+    # the ground floor, itself in three steps
+    "errors": 0.0,
+    "files": 0.1,
+    "config": 0.1,
+    "vocab": 0.1,
+    "events": 0.2,
+    "corpus": 1,
+    "modelfile": 1,
+    "runs": 1,
+    "sizing": 1,
+    "engine": 2,
+    "network": 2,
+    "batches": 2,
+    "sampling": 3,
+    "scoring": 3,
+    "novelty": 3,
+    "training": 4,
+    "api": 5,  # neither of these two
+    "display": 5,  # imports the other
+    "cli": 6,
+}
+"""Layer of every room (DESIGN, section 2); a room imports only from lower layers."""
+
+FACADE = "charrnn"
+"""The package itself: its version for everybody, `api` for its users."""
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(name):
+    """`charrnn.engine.cells` → `engine`; `charrnn` itself is the facade."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else FACADE
+
+
+def imported_modules(path):
+    """Names of all modules that a file imports, at the top or inside functions."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            base = node.module or ""
+            if base == "charrnn":  # from charrnn import events
+                for alias in node.names:
+                    is_module = (PACKAGE / f"{alias.name}.py").exists() or (
+                        PACKAGE / alias.name
+                    ).is_dir()
+                    yield f"charrnn.{alias.name}" if is_module else "charrnn"
+            else:
+                yield base
+
+
+def imports_own(path):
+    return {name for name in imported_modules(path) if name.split(".")[0] == "charrnn"}
+
+
+def imports_foreign(path):
+    return {name.split(".")[0] for name in imported_modules(path)} - {"charrnn"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=module_name)
+def test_a_module_imports_only_from_lower_layers(path):
+    own = room(module_name(path))
+    if own == FACADE:
+        assert imports_own(path) <= {"charrnn.api"}
+        return
+    if own == "__main__":
+        assert imports_own(path) == {"charrnn.cli"}
+        return
+    for name in imports_own(path):
+        other = room(name)
+        if other == own:
+            continue
+        if other == FACADE:
+            assert own == "cli", f"only the command line may ask for the version, not {own}"
+            continue
+        assert LAYERS[other] < LAYERS[own], f"{own} may not import {other}"
+
+
+def test_every_room_is_in_the_table():
+    rooms = {room(module_name(path)) for path in modules()} - {FACADE, "__main__"}
+    assert rooms == set(LAYERS)
+
+
+TORCH_ROOMS = {"network", "training"}
+"""Rooms that may import torch."""
+
+
+@pytest.mark.parametrize("path", modules(), ids=module_name)
+def test_torch_stays_in_the_rooms_that_train(path):
+    if "torch" in imports_foreign(path) or "safetensors.torch" in set(imported_modules(path)):
+        assert room(module_name(path)) in TORCH_ROOMS
+
+
+@pytest.mark.parametrize("path", modules(), ids=module_name)
+def test_only_the_display_is_rich(path):
+    if "rich" in imports_foreign(path):
+        assert room(module_name(path)) == "display"
+    if "typer" in imports_foreign(path):
+        assert room(module_name(path)) == "cli"
+
+
+FILE_CALLS = {"open", "read_text", "write_text", "read_bytes", "write_bytes", "unlink", "mkdir"}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "display").glob("*.py")), ids=module_name)
+def test_the_display_touches_neither_files_nor_tensors(path):
+    assert not imports_foreign(path) & {"torch", "numpy", "safetensors", "os", "io", "shutil"}
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            assert name not in FILE_CALLS
+
+
+# what a process has imported when it is done
+
+
+def modules_after(code, cwd):
+    """Names of the top-level modules that a fresh interpreter has after running `code`."""
+    probe = f"""
+import sys
+try:
+    {code}
+except SystemExit as end:
+    assert not end.code, end.code
+print("\\nMODULES", *{{name.split(".")[0] for name in sys.modules}})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+def command(*arguments):
+    return f"sys.argv = {['charrnn', *map(str, arguments)]!r}; from charrnn.cli import main; main()"
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import charrnn; charrnn.__version__", command("--help"), command("--version")],
+    ids=["import charrnn", "--help", "--version"],
+)
+def test_what_must_be_quick_imports_nothing_heavy(code, tmp_path):
+    found = modules_after(code, tmp_path)
+    assert "charrnn" in found
+    assert not found & {"torch", "numpy", "rich", "safetensors"}
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "score", "info"])
+def test_the_help_of_a_command_imports_neither_torch_nor_numpy(name, tmp_path):
+    assert not modules_after(command(name, "--help"), tmp_path) & {"torch", "numpy"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sample", "--length", 5), ("score", "abc"), ("info",)],
+    ids=["sample", "score", "info"],
+)
+def test_using_a_model_on_the_cpu_imports_no_torch(arguments, tiny_model_path, tmp_path):
+    found = modules_after(command(*arguments, "-m", tiny_model_path), tmp_path)
+    assert "numpy" in found
+    assert "torch" not in found
+
+
+def test_the_python_interface_comes_with_its_first_use(tiny_model_path, tmp_path):
+    code = f"import charrnn; charrnn.load({str(tiny_model_path)!r}).sample(length=3, seed=1)"
+    found = modules_after(code, tmp_path)
+    assert "numpy" in found
+    assert "torch" not in found
