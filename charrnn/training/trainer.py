@@ -212,9 +212,7 @@ class Trainer:
         evaluations = MAX_EVALUATIONS
         if left_s is not None:
             affordable = EVALUATION_SHARE * left_s / max(self._evaluation_s(), 1e-9)
-            evaluations = int(min(OVERRUN = 0.05
-"""Share by which a run may exceed its time before steps are taken off."""
-MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
+            evaluations = int(min(MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
         self._evaluate_every = max(1, math.ceil(total_steps / evaluations))
         chars = total_steps * self._batch_size * self._bptt
         return events.Planned(
