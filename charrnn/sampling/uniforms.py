@@ -37,7 +37,7 @@ def stream_keys(seed: int, indices: Any) -> NDArray[np.uint64]:
 
 def uniforms(keys: NDArray[np.uint64], positions: Any) -> NDArray[np.float64]:
     """Return numbers in [0, 1): for each key the one at the position beside it (broadcast)."""
-    counter = np.asarray(positions, dtype=np.uint64) + np.uint64(1)
+    counter = np.atleast_1d(np.asarray(positions, dtype=np.uint64)) + np.uint64(1)
     numbers: NDArray[np.float64] = (_mix(keys + counter * _GAMMA) >> np.uint64(11)) * 2.0**-53
     return numbers
 
