@@ -115,7 +115,7 @@ def encode_corpus(
     final_id = vocabulary.encode("".join(characters))
     with storage_errors(final_path), open(final_path, "wb") as file:
         for start in range(0, len(drafted), PIECE_IDS):
-            final_id[drafted[start : start + PIECE_IDS]].tofile(file)
+            file.write(final_id[drafted[start : start + PIECE_IDS]].tobytes())
     del drafted
     draft_path.unlink()
     corpus = Corpus(
@@ -223,7 +223,7 @@ class _Draft:
             self.codes += fresh.tolist()
             ids = self._ids[codes]
             self._widen(id_dtype(self.size))
-        ids.astype(self.dtype).tofile(self.file)
+        self.file.write(ids.astype(self.dtype).tobytes())  # tofile loses the error of a full disk
         self.n_chars += len(ids)
 
     def _widen(self, dtype: type[np.unsignedinteger[Any]]) -> None:

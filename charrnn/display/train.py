@@ -31,7 +31,7 @@ class TrainingDisplay:
         if self._console.is_terminal and not quiet:
             self._progress = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=24),
+                BarColumn(bar_width=16),
                 TextColumn("{task.description}"),
                 console=self._console,
                 transient=True,
@@ -107,13 +107,12 @@ class TrainingDisplay:
         self._line(text)
 
     def _show_progress(self, event: events.Progressed) -> None:
-        parts = [f"train {event.train_loss:.3f}"]
+        parts = [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
+        parts.append(f"train {loss(event.train_loss)}")
         if self._val_loss is not None:
             parts.append(f"val {loss(self._val_loss)}")
-        parts.append(f"lr {event.learning_rate:.2g}")
         parts.append(f"{count(event.chars_per_s)} char/s")
-        if event.eta_s is not None:
-            parts.append(f"{duration(event.eta_s)} left")
+        parts.append(f"lr {event.learning_rate:.2g}")
         self._bar(" · ".join(parts), event.step, event.total_steps)
 
     def _show_evaluation(self, event: events.Evaluated) -> None:
@@ -149,8 +148,8 @@ class TrainingDisplay:
             self._line(f"To go on where it stopped: charrnn train --resume --out {event.run}")
 
     def _line(self, text: Text | str) -> None:
-        """Print a line as long as it is: a pipe has no width."""
-        self._console.print(text, soft_wrap=True, markup=False)
+        """Print a line, in a pipe as long as it is: a pipe has no width."""
+        self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
 
     def _bar(self, text: str, done: int | None, total: int | None) -> None:
         if self._progress is None:
