@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig, fresh_seed
+from charrnn.config import (
+    CorpusConfig,
+    ModelConfig,
+    SamplingConfig,
+    TrainingConfig,
+    fresh_seed,
+)
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
 from charrnn.modelfile import SavedModel, load_model
+from charrnn.normalize import normalize
 from charrnn.runs import find_model, new_run, unfinished_run
 from charrnn.sampling import (
     Request,
@@ -25,7 +33,7 @@ from charrnn.sampling import (
     read_prompt,
     sample_batch,
 )
-from charrnn.scoring import Score, score
+from charrnn.scoring import CharScore, Score, Scorer, char_scores, score_many, score_pieces
 from charrnn.sizing import complete_settings
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ class CharModel:
         prompt: str = "",
         *,
         after: Start | None = None,
+        on_unknown: str = "error",
         progress: Callable[[int], None] | None = None,
     ) -> Start:
         """Read a prompt once and return the place after it, to begin any number of samples from.
@@ -62,12 +71,15 @@ class CharModel:
         Args:
             prompt: text to read.
             after: a place to go on from, such as `Stream.end`; without it, a fresh text begins.
+            on_unknown: what to do with characters the model has never seen: `error`, `skip` them,
+                or `replace` them by UNK.
             progress: called with the characters read so far.
 
         Raises:
             UnknownCharacterError: the prompt has characters the model has never seen.
         """
-        ids = encode_prompt(self.saved.vocabulary, prompt)
+        text = normalize(prompt, self.saved.text.normalize)
+        ids = encode_prompt(self.saved.vocabulary, text, on_unknown)
         return read_prompt(self.engine, ids, after=after, progress=progress)
 
     def stream(
@@ -131,9 +143,60 @@ class CharModel:
         """Yield samples for requests that differ in prompt or temperature, in their order."""
         return sample_batch(self.engine, self.saved.vocabulary, requests, config)
 
-    def score(self, text: str, *, eos: bool = False) -> Score:
-        """Return how probable a text is; with `eos`, that it also ends there."""
-        return score(self.engine, self.saved.vocabulary, text, eos=eos)
+    def scorer(
+        self, *, eos: bool | None = None, on_unknown: str = "unk", context: str = ""
+    ) -> Scorer:
+        """Return the rules to score by, for the functions of `charrnn.scoring`.
+
+        Args:
+            eos: count the end of each text as an event; None does it for models of documents.
+            on_unknown: `unk` charges unknown characters with the probability of UNK, `skip`
+                leaves them out, `error` refuses them.
+            context: text before each text, read but not scored.
+
+        Raises:
+            ConfigError: `on_unknown` is none of these.
+            UnknownCharacterError: the context has unknown characters, and they are refused.
+        """
+        return Scorer(
+            self.engine,
+            self.saved.vocabulary,
+            eos=self.ends_count if eos is None else eos,
+            on_unknown=on_unknown,
+            context=context,
+            normalize=self.saved.text.normalize,
+        )
+
+    @property
+    def ends_count(self) -> bool:
+        """True for a model of documents, which has learned where they end."""
+        return self.saved.text.documents != "none"
+
+    def score(self, text: str, **rules: Any) -> Score:
+        """Return how probable a text is.
+
+        Args:
+            text: what to score, whole.
+            rules: `eos`, `on_unknown` and `context`, as for `scorer`.
+
+        Raises:
+            UnknownCharacterError: the text has unknown characters, and they are refused.
+        """
+        return score_pieces(self.scorer(**rules), [text], text=text)
+
+    def score_many(self, texts: Iterable[str], **rules: Any) -> list[Score]:
+        """Return the scores of many texts, read side by side; arguments as for `score`."""
+        return list(score_many(self.scorer(**rules), texts))
+
+    def char_scores(self, text: str, *, alternatives: int = 5, **rules: Any) -> list[CharScore]:
+        """Return each event of a text: probability, rank, and what was expected instead.
+
+        Args:
+            text: what to score.
+            alternatives: how many of the most probable characters to name at each place.
+            rules: as for `score`.
+        """
+        return list(char_scores(self.scorer(**rules), [text], alternatives=alternatives))
 
 
 def load(path: str | os.PathLike[str] | None = None) -> CharModel:
@@ -157,8 +220,8 @@ def train(
     Args:
         corpus: path or paths, directories included.
         out: run directory; without it `runs/<corpus name>`.
-        options: fields of `ModelConfig` and `TrainingConfig`, `val_fraction` and `min_count`;
-            what is not given is chosen from the corpus and the budget.
+        options: fields of `ModelConfig`, `TrainingConfig` and `CorpusConfig`; what is not given
+            is chosen from the corpus and the budget.
 
     Raises:
         CharRNNError: the corpus, an option or the run directory is unusable.
@@ -175,8 +238,6 @@ def prepare_training(
     *,
     out: Path | None = None,
     name: str | None = None,
-    val_fraction: float = 0.1,
-    min_count: int = 1,
     started: float | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -187,12 +248,22 @@ def prepare_training(
     called with the characters encoded so far.
     """
     started = time.monotonic() if started is None else started
-    complete_settings(1_000_000, 100, options)  # a bad option is told before a long encoding
-    run = new_run(find_sources(paths)[0].stem, out=out, name=name)
-    corpus = encode_corpus(
-        paths, run.corpus, val_fraction=val_fraction, min_count=min_count, progress=progress
+    options = {key: value for key, value in options.items() if value is not None}
+    text_fields = {field.name for field in dataclasses.fields(CorpusConfig)}
+    text = CorpusConfig(
+        split_seed=options.get("seed", TrainingConfig.seed),
+        **{key: value for key, value in options.items() if key in text_fields},
     )
-    model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), options)
+    settings = {key: value for key, value in options.items() if key not in text_fields}
+    complete_settings(1_000_000, 100, settings)  # a bad option is told before a long encoding
+    run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
+    existed = run.path.exists()
+    try:
+        corpus = encode_corpus(paths, run.corpus, text, progress=progress)
+    except BaseException:
+        shutil.rmtree(run.corpus if existed else run.path, ignore_errors=True)
+        raise
+    model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), settings)
 
     from charrnn.training import Trainer  # torch: only when it is certain to be needed
 

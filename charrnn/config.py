@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
 import secrets
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from charrnn.errors import ConfigError
 
 CELLS = ("lstm", "gru", "rnn")
 NONLINEARITIES = ("tanh", "relu")
+OPTIMIZERS = ("muon", "adamw")
 DTYPES = ("auto", "float32", "bfloat16")
+DOCUMENTS = ("none", "line", "blank-line", "file")
+UNITS = ("char", "byte")
+NORMALIZATIONS = ("none", "nfc", "nfkc")
+DECODING_ERRORS = ("strict", "replace")
 
 _C = TypeVar("_C", bound="_Config")
 
@@ -74,7 +80,8 @@ class _Config:
             _require(name in values, f"{what} lacks the field {name!r}")
             _require(name in names, f"{what} has an unknown field {name!r}")
         for name in names:
-            allowed = get_args(hints[name]) or (hints[name],)
+            hint = hints[name]
+            allowed = (tuple,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
             value = values[name]
             fits = type(value) in allowed or (float in allowed and type(value) is int)
             _require(fits, f"{what} has {value!r} as {name!r}, which is not {_spell(allowed)}")
@@ -154,6 +161,79 @@ class ModelConfig(_Config):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextConfig(_Config):
+    """How text was treated before training, and must be treated again afterwards.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    documents: str = "none"
+    """What a document is: `none` (one long text), `line`, `blank-line` (separated by empty lines)
+    or `file`. Documents end with EOS."""
+    normalize: str = "none"
+    """Unicode normalisation: `none`, `nfc` or `nfkc`."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _one_of(DOCUMENTS, documents=self.documents)
+        _one_of(NORMALIZATIONS, normalize=self.normalize)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusConfig(_Config):
+    """How files become ids.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    documents: str = "none"
+    """As in TextConfig."""
+    normalize: str = "none"
+    """As in TextConfig."""
+    unit: str = "char"
+    """`char`: the characters of the training text; `byte`: the 256 bytes of UTF-8."""
+    min_count: int = 1
+    """Characters rarer than this in the training text become UNK."""
+    val_fraction: float | None = None
+    """Share kept for validation; None: a tenth, at most a million characters, nothing if tiny."""
+    encoding: str = "auto"
+    """Of the files: `auto` is UTF-8, or what a byte order mark says."""
+    errors: str = "strict"
+    """Undecodable bytes: `strict` refuses the file, `replace` reads U+FFFD."""
+    glob: str = "*.txt"
+    """Which files of a directory are read, recursively."""
+    split_seed: int = 0
+    """Seed of the choice of validation documents."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _one_of(DOCUMENTS, documents=self.documents)
+        _one_of(NORMALIZATIONS, normalize=self.normalize)
+        _one_of(UNITS, unit=self.unit)
+        _one_of(DECODING_ERRORS, errors=self.errors)
+        _at_least(1, min_count=self.min_count)
+        if self.val_fraction is not None:
+            _require(
+                0 <= self.val_fraction < 1,
+                f"val fraction must be in [0, 1), got {self.val_fraction}",
+            )
+        if self.encoding != "auto":
+            try:
+                codecs.lookup(self.encoding)
+            except LookupError:
+                raise ConfigError(
+                    f"encoding {self.encoding!r} is not known: try utf-8, latin-1, cp1252 or utf-16"
+                ) from None
+
+    @property
+    def text(self) -> TextConfig:
+        """The part that goes into the model."""
+        return TextConfig(documents=self.documents, normalize=self.normalize)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig(_Config):
     """How a network is trained. At most one of `time_s`, `epochs`, `steps` is the budget.
 
@@ -171,10 +251,12 @@ class TrainingConfig(_Config):
     """Lanes of text read side by side."""
     bptt: int = 32
     """Window of truncated backpropagation through time, in characters."""
-    learning_rate: float = 8e-3
-    """Peak learning rate of AdamW."""
+    optimizer: str = "muon"
+    """`muon` (Muon for the recurrent matrices, AdamW for the rest) or `adamw` (for all)."""
+    learning_rate: float = 1.2e-2
+    """Peak learning rate of AdamW; Muon's is a fixed multiple of it."""
     weight_decay: float = 0.05
-    """AdamW's decoupled weight decay, on matrices only."""
+    """Decoupled weight decay, on matrices only."""
     clip_norm: float = 1.0
     """Largest Euclidean norm of the whole gradient; 0 switches it off."""
     clip_value: float = 0.0
@@ -214,6 +296,7 @@ class TrainingConfig(_Config):
             _require(0 <= value < 1, f"{_option(name)} must be in [0, 1), got {value}")
         _require(self.seed < 1 << 64, f"seed must be below 2**64, got {self.seed}")
         _one_of(DTYPES, dtype=self.dtype)
+        _one_of(OPTIMIZERS, optimizer=self.optimizer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,8 @@ class Finished:
     train_loss: float
     """On a piece of the training text, measured like the validation loss."""
     verdict: str
+    padding_share: float
+    """Share of the computation that was spent on padding."""
 
 
 Event = Started | Planned | Progressed | Evaluated | Sampled | Notice | Finished

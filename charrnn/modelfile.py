@@ -5,6 +5,7 @@ The header's metadata has one entry, `charrnn`, a JSON object:
     format_version  1
     model           the ModelConfig
     vocabulary      the Vocabulary's record
+    text            the TextConfig
     training        what it was trained on, how, and how well it did (free-form, informative)
 
 The arrays are those of `ModelConfig.weight_shapes`, in float32 or float16. Nothing in the file
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import ConfigError, ModelFileError
 from charrnn.files import atomic_writer
 from charrnn.vocab import Vocabulary
@@ -43,6 +44,7 @@ class SavedModel:
 
     config: ModelConfig
     vocabulary: Vocabulary
+    text: TextConfig = field(default_factory=TextConfig)
     weights: Weights
     """Arrays by name, with the shapes of `config.weight_shapes()`."""
     training: Mapping[str, Any]
@@ -62,6 +64,7 @@ def save_model(path: Path, model: SavedModel) -> None:
         "format_version": FORMAT_VERSION,
         "model": model.config.to_dict(),
         "vocabulary": model.vocabulary.to_dict(),
+        "text": model.text.to_dict(),
         "training": dict(model.training),
     }
     arrays = {name: np.ascontiguousarray(model.weights[name]) for name in shapes}
@@ -81,7 +84,7 @@ def load_model(path: Path) -> SavedModel:
     try:
         with safe_open(path, framework="np") as file:
             record = _record(path, file.metadata())
-            config, vocabulary = _checked_parts(path, record)
+            config, vocabulary, text = _checked_parts(path, record)
             names = set(file.keys())
             _check(path, config.num_layers <= len(names), "its layers are not all there")
             shapes = config.weight_shapes()
@@ -103,7 +106,11 @@ def load_model(path: Path) -> SavedModel:
             path, bool(np.isfinite(array).all()), f"its array {name} has values that are no numbers"
         )
     return SavedModel(
-        config=config, vocabulary=vocabulary, weights=weights, training=record["training"]
+        config=config,
+        vocabulary=vocabulary,
+        text=text,
+        weights=weights,
+        training=record["training"],
     )
 
 
@@ -126,10 +133,13 @@ def _record(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     return record
 
 
-def _checked_parts(path: Path, record: Mapping[str, Any]) -> tuple[ModelConfig, Vocabulary]:
+def _checked_parts(
+    path: Path, record: Mapping[str, Any]
+) -> tuple[ModelConfig, Vocabulary, TextConfig]:
     try:
         config = ModelConfig.from_dict(record.get("model"))
         vocabulary = Vocabulary.from_dict(record.get("vocabulary"))
+        text = TextConfig.from_dict(record.get("text"))
     except ConfigError as error:
         raise ModelFileError(f"{path} is not a sound charrnn model: {error}") from error
     _check(
@@ -137,7 +147,7 @@ def _checked_parts(path: Path, record: Mapping[str, Any]) -> tuple[ModelConfig, 
         len(vocabulary) == config.vocab_size,
         f"its vocabulary has {len(vocabulary)} ids, its config {config.vocab_size}",
     )
-    return config, vocabulary
+    return config, vocabulary, text
 
 
 def _check(path: Path, holds: bool, problem: str) -> None:

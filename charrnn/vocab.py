@@ -6,6 +6,7 @@ no text can spell them, so no text can forge them.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ UNK_ID = 0
 EOS_ID = 1
 FIRST_CHARACTER_ID = 2
 MAX_CODE_POINT = 0x10FFFF
+BYTES = "".join(map(chr, range(256)))
 
 Ids = NDArray[np.unsignedinteger[Any]]
 
@@ -100,13 +102,22 @@ class Vocabulary:
         table = self._table
         return table[np.minimum(codes, len(table) - 1)]
 
+    @property
+    def unit(self) -> str:
+        """What one id stands for: `char` or `byte`."""
+        return "char"
+
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text that a sequence of character ids spells.
+        """Return the text that a sequence of ids spells.
 
         UNK is written as U+FFFD and EOS as nothing; sampling produces neither.
         """
-        strings = self.strings
-        return "".join(strings[i] for i in ids)
+        decoder = self.decoder()
+        return "".join([decoder.feed(i) for i in ids]) + decoder.rest()
+
+    def decoder(self) -> Decoder:
+        """Return a decoder that turns ids into text one by one."""
+        return Decoder(self.strings)
 
     @cached_property
     def strings(self) -> tuple[str, ...]:
@@ -125,7 +136,7 @@ class Vocabulary:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready record."""
-        return {"unit": "char", "characters": "".join(self.characters)}
+        return {"unit": self.unit, "characters": "".join(self.characters)}
 
     @classmethod
     def from_dict(cls, record: Any) -> Vocabulary:
@@ -136,12 +147,141 @@ class Vocabulary:
         """
         if not isinstance(record, dict) or set(record) != {"unit", "characters"}:
             raise ConfigError("the vocabulary record must have exactly unit and characters")
-        if record["unit"] != "char":
-            raise ConfigError(f"the vocabulary's unit {record['unit']!r} is not known here")
-        characters = record["characters"]
+        unit, characters = record["unit"], record["characters"]
+        if unit == "byte" and characters == BYTES:
+            return ByteVocabulary()
+        if unit != "char":
+            raise ConfigError(f"the vocabulary's unit {unit!r} is not known here")
         if not isinstance(characters, str) or list(characters) != sorted(set(characters)):
             raise ConfigError("the vocabulary's characters are not sorted and distinct")
         return cls(characters)
+
+
+class ByteVocabulary(Vocabulary):
+    """The 256 bytes of UTF-8 as an alphabet: nothing is ever unknown.
+
+    A byte is written as the character of the same number in `characters`.
+    """
+
+    def __init__(self) -> None:
+        """Take all bytes."""
+        super().__init__(BYTES)
+
+    @property
+    def unit(self) -> str:
+        """What one id stands for."""
+        return "byte"
+
+    def encode(self, text: str) -> Ids:
+        """Return the ids of the UTF-8 bytes of a text, which may be more than its characters.
+
+        Characters that stand for undecodable bytes (PEP 383) become those bytes again.
+        """
+        raw = np.frombuffer(utf8(text), dtype=np.uint8)
+        ids: Ids = raw.astype(self.id_dtype) + self.id_dtype(FIRST_CHARACTER_ID)
+        return ids
+
+    def unknown(self, text: str) -> list[Unknown]:
+        """Return nothing: every text has bytes."""
+        return []
+
+    def decoder(self) -> Decoder:
+        """Return a decoder that gives out whole characters only."""
+        return ByteDecoder(self.strings)
+
+
+class Decoder:
+    """Turns ids into text, one at a time.
+
+    Attributes:
+        pending: True while the ids so far end inside a character.
+    """
+
+    def __init__(self, strings: tuple[str, ...]) -> None:
+        """Begin at the start of a text."""
+        self._strings = strings
+        self.pending = False
+
+    def feed(self, chosen: int) -> str:
+        """Take an id and return the text that it completes, perhaps none."""
+        return self._strings[chosen]
+
+    def banned(self) -> list[int]:
+        """Return the ids that would break a character off."""
+        return []
+
+    def rest(self) -> str:
+        """Return what is left at the end of the text."""
+        return ""
+
+
+class ByteDecoder(Decoder):
+    """Decodes UTF-8 byte by byte, and knows which bytes may follow (RFC 3629)."""
+
+    def __init__(self, strings: tuple[str, ...]) -> None:
+        """Begin at the start of a text."""
+        super().__init__(strings)
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._open: list[int] = []
+
+    def feed(self, chosen: int) -> str:
+        """Take an id and return the character that it completes, if it does."""
+        if chosen == EOS_ID:
+            return ""
+        if chosen == UNK_ID:
+            self._open = []
+            self.pending = False
+            return self._decode(b"", True) + "\ufffd"
+        byte = chosen - FIRST_CHARACTER_ID
+        text = self._decode(bytes([byte]))
+        self._open = [] if text else [*self._open, byte]
+        self.pending = bool(self._open)
+        return text
+
+    def banned(self) -> list[int]:
+        """Return the ids that would break a character off, or begin an impossible one."""
+        return _BANNED[_utf8_state(self._open)]
+
+    def rest(self) -> str:
+        """Return U+FFFD for a character that was begun and not ended."""
+        return self._decode(b"", True)
+
+
+def _utf8_state(open_bytes: list[int]) -> tuple[int, int]:
+    """Return the least and the largest byte that may follow; (0, 0) between characters."""
+    if not open_bytes:
+        return (0, 0)
+    if len(open_bytes) == 1:
+        first = open_bytes[0]
+        return {0xE0: (0xA0, 0xBF), 0xED: (0x80, 0x9F), 0xF0: (0x90, 0xBF), 0xF4: (0x80, 0x8F)}.get(
+            first, (0x80, 0xBF)
+        )
+    return (0x80, 0xBF)
+
+
+def _banned_ids(low: int, high: int) -> list[int]:
+    if low == 0:  # a character begins: no continuation byte, no byte that UTF-8 never uses
+        allowed = {*range(0x80), *range(0xC2, 0xF5)}
+        return [b + FIRST_CHARACTER_ID for b in range(256) if b not in allowed]
+    return [EOS_ID] + [b + FIRST_CHARACTER_ID for b in range(256) if not low <= b <= high]
+
+
+_BANNED = {
+    state: _banned_ids(*state)
+    for state in ((0, 0), (0x80, 0xBF), (0xA0, 0xBF), (0x80, 0x9F), (0x90, 0xBF), (0x80, 0x8F))
+}
+
+
+def utf8(text: str) -> bytes:
+    """Return the UTF-8 bytes of any text, lone surrogates and undecodable bytes included."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        pass
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -167,6 +168,17 @@ def test_an_engine_leaves_the_weights_alone():
     engine.run(np.arange(5), engine.initial_state())
     for name, array in weights.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_large_alphabet_without_embedding_needs_no_square_matrix():
+    config = reference.make_config("rnn-tanh", vocab_size=3000, hidden=2)
+    weights = reference.random_weights(config)
+    tracemalloc.start()
+    try:
+        Engine(config, weights)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
 
 
 # torch network

@@ -14,7 +14,7 @@ from charrnn.modelfile import SavedModel
 from charrnn.sampling import Request, sample_batch
 from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
-from charrnn.sampling.uniforms import stream_keys, uniforms
+from charrnn.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, Vocabulary
 
 ALPHABET = "abcdefgh\n"

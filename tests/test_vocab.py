@@ -37,6 +37,12 @@ def test_encode_knows_exactly_its_characters(alphabet, text):
             assert i == UNK_ID
 
 
+def test_every_other_code_point_is_unknown():
+    text = "".join(map(chr, range(3000)))
+    known = [c for c, i in zip(text, Vocabulary("ad").encode(text).tolist(), strict=True) if i]
+    assert known == ["a", "d"]
+
+
 @given(st.data())
 def test_decode_reverses_encode(data):
     alphabet = data.draw(alphabets)

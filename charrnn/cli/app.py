@@ -18,6 +18,7 @@ from charrnn.errors import CharRNNError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+DEBUG_VARIABLE = "CHARRNN_DEBUG"
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = _UsageError.__mro__[1]
@@ -100,6 +101,14 @@ def _run() -> int:
         return _fail(_os_message(error), 1)
     except MemoryError:
         return _fail("not enough memory: try a smaller --hidden, --batch or --bptt", 1)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        return _fail(
+            f"a mistake of ours ({type(error).__name__}: {error}); please report it with what "
+            f"{DEBUG_VARIABLE}=1 shows",
+            1,
+        )
 
 
 def _os_message(error: OSError) -> str:

@@ -38,6 +38,11 @@ def sample(
         help="Read a prompt from each line of a file; - is standard input.",
         rich_help_panel=WHAT,
     ),
+    on_unknown: str = typer.Option(
+        "error",
+        help="Characters of the prompt that the model has never seen: error, skip or replace.",
+        rich_help_panel=WHAT,
+    ),
     num: int = typer.Option(
         1, "--num", help="Samples for each prompt and temperature.", rich_help_panel=WHAT
     ),
@@ -168,7 +173,7 @@ def sample(
             raise ConfigError(f"{prompts} has no prompt in it: put one on each line")
     else:
         texts = [read_file(prompt_file) if prompt_file is not None else prompt]
-    requests = _requests(loaded, texts, temperatures, num)
+    requests = _requests(loaded, texts, temperatures, num, on_unknown)
     print(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed)}", file=sys.stderr)
     sys.stderr.flush()
     corpus = None if check_novelty is None else read_file(check_novelty)
@@ -189,7 +194,7 @@ def sample(
 
 
 def _requests(
-    loaded: CharModel, texts: list[str], temperatures: list[float], num: int
+    loaded: CharModel, texts: list[str], temperatures: list[float], num: int, on_unknown: str
 ) -> list[Request]:
     """Return one request per prompt, temperature and sample; each prompt is read once."""
     from charrnn.display.sample import prompt_progress
@@ -198,7 +203,7 @@ def _requests(
     requests: list[Request] = []
     for number, text in enumerate(texts):
         with prompt_progress(len(text)) as progress:
-            start = loaded.start(text, progress=progress)
+            start = loaded.start(text, on_unknown=on_unknown, progress=progress)
         for temperature in temperatures:
             requests += [Request(start, text, temperature, number * num + k) for k in range(num)]
     return requests

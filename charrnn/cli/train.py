@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from charrnn.cli.options import parse_duration
-from charrnn.config import TrainingConfig
+from charrnn.config import CorpusConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 CORPUS, MODEL, TRAINING, OUTPUT = "Corpus", "Model", "Training", "Output"
 AUTO = "chosen from corpus and budget"
+
+
+def _corpus(default: Any, *names: str, **more: Any) -> Any:
+    return _option(default, *names, auto=False, panel=CORPUS, **more)
 
 
 def _model(default: Any, *names: str, auto: bool = True, **more: Any) -> Any:
@@ -40,14 +44,35 @@ def train(
         None,
         metavar="CORPUS...",
         show_default=False,
-        help="Text files, directories of *.txt files, or - for standard input.",
+        help="Text files (also .gz, .bz2, .xz), directories, or - for standard input.",
     ),
-    val_fraction: float = typer.Option(
-        0.1, help="Share of the text, at its end, kept for validation.", rich_help_panel=CORPUS
+    documents: str = _corpus(
+        CorpusConfig.documents,
+        "--documents",
+        help="What ends with EOS: none (one long text), line, blank-line or file.",
     ),
-    min_count: int = typer.Option(
-        1, help="Characters rarer than this become UNK.", rich_help_panel=CORPUS
+    unit: str = _corpus(
+        CorpusConfig.unit, "--unit", help="char, or byte: any language, nothing unknown."
     ),
+    min_count: int = _corpus(
+        CorpusConfig.min_count, "--min-count", help="Characters rarer than this become UNK."
+    ),
+    val_fraction: float = _corpus(
+        None,
+        "--val-fraction",
+        shown="a tenth, at most 1M characters",
+        help="Share kept for validation: the end of the text, or whole documents.",
+    ),
+    normalize: str = _corpus(
+        CorpusConfig.normalize, "--normalize", help="Unicode normalisation: none, nfc or nfkc."
+    ),
+    encoding: str = _corpus(
+        CorpusConfig.encoding, "--encoding", help="Of the files; auto is UTF-8 or by its mark."
+    ),
+    errors: str = _corpus(
+        CorpusConfig.errors, "--errors", help="Undecodable bytes: strict or replace."
+    ),
+    glob: str = _corpus(CorpusConfig.glob, "--glob", help="Files to read in directories."),
     cell: str = _model("lstm", "--cell", auto=False, help="Recurrent cell: lstm, gru or rnn."),
     nonlinearity: str = _model(
         "tanh", "--nonlinearity", auto=False, help="Of the rnn cell: tanh or relu."
@@ -72,6 +97,9 @@ def train(
     batch: int = _training(None, "--batch", auto=True, help="Lanes of text read side by side."),
     bptt: int = _training(
         None, "--bptt", auto=True, help="Window of truncated backpropagation, in characters."
+    ),
+    optimizer: str = _training(
+        TrainingConfig.optimizer, "--optimizer", help="muon (with adamw) or adamw alone."
     ),
     learning_rate: float = _training(None, "--lr", auto=True, help="Peak learning rate."),
     weight_decay: float = _training(
@@ -131,6 +159,14 @@ def train(
     """
     started = time.monotonic()
     settings = {
+        "documents": documents,
+        "unit": unit,
+        "min_count": min_count,
+        "val_fraction": val_fraction,
+        "normalize": normalize,
+        "encoding": encoding,
+        "errors": errors,
+        "glob": glob,
         "cell": cell,
         "nonlinearity": nonlinearity,
         "hidden_size": hidden,
@@ -142,6 +178,7 @@ def train(
         "steps": steps,
         "batch_size": batch,
         "bptt": bptt,
+        "optimizer": optimizer,
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "clip_norm": clip_norm,
@@ -167,8 +204,6 @@ def train(
                 corpus,
                 out=out,
                 name=name,
-                val_fraction=val_fraction,
-                min_count=min_count,
                 started=started,
                 progress=display.encoded,
                 **settings,

@@ -12,6 +12,9 @@ from rich.text import Text
 from charrnn import events
 from charrnn.display.format import architecture, count, duration, loss
 
+SHOWN_PADDING = 0.005
+"""Share of padding that is worth a line."""
+
 
 class TrainingDisplay:
     """Shows training events on stderr; use as a context manager.
@@ -133,7 +136,7 @@ class TrainingDisplay:
 
     def _show_end(self, event: events.Finished) -> None:
         how = {"complete": "Done", "patience": "Stopped early", "interrupted": "Interrupted"}
-        good = "no validation text"
+        good = f"training {loss(event.train_loss)} per character"
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss)} per character at step {event.best_step:,}"
         self._line(
@@ -142,6 +145,8 @@ class TrainingDisplay:
                 f"{good}; {event.verdict}.",
             )
         )
+        if event.padding_share > SHOWN_PADDING:
+            self._line(f"{event.padding_share:.1%} of the computation was padding.")
         self._line(f"The best model is {event.model_path}; now type:")
         self._line(f"  charrnn sample -m {event.run} --temp 0.8")
         if event.reason == "interrupted":

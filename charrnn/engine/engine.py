@@ -125,7 +125,9 @@ class Engine:
         """
         config = self.config
         if self._embedding is None:
-            return self.layers[0].project(np.eye(config.vocab_size, dtype=self.dtype))
+            first = self.layers[0]  # W of a one-hot vector is a column of W
+            table: Array = np.add(first.input.rows.T, first.bias, order="C")
+            return table
         size = config.vocab_size * config.gates * config.hidden_size * self.dtype.itemsize
         return self.layers[0].project(self._embedding) if size <= TABLE_BYTES else None
 

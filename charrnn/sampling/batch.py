@@ -18,7 +18,7 @@ from charrnn.sampling.picker import Picker
 from charrnn.sampling.prompt import Request
 from charrnn.sampling.sample import Sample
 from charrnn.sampling.stream import Stream
-from charrnn.sampling.uniforms import stream_keys, uniforms
+from charrnn.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
 BATCH_SIZE = 64
@@ -45,7 +45,8 @@ def sample_batch(
         config: as for `Stream`.
         batch_size: most streams at work at a time.
     """
-    if len(requests) == 1 or config.stop or config.no_repeat or config.logprobs:
+    one_by_one = config.stop or config.no_repeat or config.logprobs or vocabulary.unit == "byte"
+    if len(requests) == 1 or one_by_one:
         # what needs a look at every single character is drawn stream by stream
         for request in requests:
             yield Stream(engine, vocabulary, request, config).sample()

@@ -9,10 +9,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from charrnn.engine import Engine, State
-from charrnn.errors import UnknownCharacterError
-from charrnn.vocab import EOS_ID, Vocabulary
+from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
 PROMPT_CHUNK = 1024
+ON_UNKNOWN = ("error", "skip", "replace")
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,29 @@ class Request:
     """Which sample of the seed this is."""
 
 
-def encode_prompt(vocabulary: Vocabulary, prompt: str) -> NDArray[Any]:
+def encode_prompt(vocabulary: Vocabulary, prompt: str, on_unknown: str = "error") -> NDArray[Any]:
     """Return the ids of a prompt.
 
+    Args:
+        vocabulary: the model's.
+        prompt: text, normalised as the training text was.
+        on_unknown: what to do with unknown characters: `error`, `skip`, or `replace` by UNK.
+
     Raises:
-        UnknownCharacterError: the prompt has characters the model has never seen.
+        ConfigError: `on_unknown` is none of these.
+        UnknownCharacterError: with `error`, the prompt has characters the model has never seen.
     """
+    if on_unknown not in ON_UNKNOWN:
+        raise ConfigError(f"on unknown must be one of {', '.join(ON_UNKNOWN)}, got {on_unknown!r}")
     unknown = vocabulary.unknown(prompt)
-    if unknown:
+    if unknown and on_unknown == "error":
         listed = ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
         raise UnknownCharacterError(
-            f"the prompt has characters the model has never seen: {listed}; leave them out"
+            f"the prompt has characters the model has never seen: {listed}; leave them out, or "
+            "use --on-unknown skip or replace"
         )
-    return vocabulary.encode(prompt)
+    ids = vocabulary.encode(prompt)
+    return ids[ids != UNK_ID] if on_unknown == "skip" else ids
 
 
 def read_prompt(

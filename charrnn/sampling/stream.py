@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
 from charrnn.sampling.prompt import Request, Start
 from charrnn.sampling.sample import Sample, StopReason
-from charrnn.sampling.uniforms import stream_keys, uniforms
+from charrnn.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BLOCK = 256
@@ -43,7 +43,6 @@ class Stream:
         self._picker = Picker(config)
         self._state = engine.copy_state(request.start.state)
         self._logits = request.start.logits.copy()
-        self._written = 0
         self._logprobs: list[float] = []
         self._sampling_logprobs: list[float] = []
         self._characters = self._run()
@@ -63,36 +62,38 @@ class Stream:
 
     def _run(self) -> Iterator[str]:
         """Yield the characters as soon as it is certain that they belong to the text."""
-        stops = StopTexts(self._config.stop) if self._config.stop else None
-        if stops is None:
-            for character in self._draw():
-                self._written += 1
-                yield character
+        if not self._config.stop:
+            yield from self._draw()
             return
+        stops = StopTexts(self._config.stop)
         for character in self._draw():
             ready, found = stops.feed(character)
-            self._written += len(ready)
             yield from ready
             if found:
                 self.stop_reason = "stop"
                 return
-        rest = stops.rest()
-        self._written += len(rest)
-        yield from rest
+        yield from stops.rest()
 
     def _draw(self) -> Iterator[str]:
         """Yield the characters drawn until EOS or the length."""
         config, picker, step = self._config, self._picker, self._state.step
-        strings, temperature = self._vocabulary.strings, self._request.temperature
+        temperature, decoder = self._request.temperature, self._vocabulary.decoder()
+        strings = self._vocabulary.strings
+        whole = self._vocabulary.unit == "char"  # else an id may be a part of a character
         key = stream_keys(config.seed, [self._request.index])
         no_repeat = NoRepeat(config.no_repeat) if config.no_repeat else None
         block: list[float] = []
-        logits = self._logits
-        for count in range(config.length):
+        banned: Sequence[int]
+        logits, count, drawn = self._logits, 0, 0
+        while count < config.length:
             if not block:
-                block = uniforms(key, np.arange(count, count + BLOCK))[::-1].tolist()
+                block = uniforms(key, np.arange(drawn, drawn + BLOCK))[::-1].tolist()
+            drawn += 1
             raw = logits.copy() if config.logprobs else None
-            picker.forbid(logits, count, no_repeat.banned() if no_repeat is not None else ())
+            banned = () if whole else decoder.banned()
+            if no_repeat is not None and not decoder.pending:
+                banned = [*banned, *no_repeat.banned()]
+            picker.forbid(logits, count, banned)
             chosen = picker.pick(logits, temperature, block.pop())
             if raw is not None:
                 self._record(raw, logits, chosen)
@@ -102,7 +103,10 @@ class Stream:
             if no_repeat is not None:
                 no_repeat.add(chosen)
             self._logits = logits = step(chosen)
-            yield strings[chosen]
+            text = strings[chosen] if whole else decoder.feed(chosen)
+            if text:
+                count += 1
+                yield text
 
     def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: int) -> None:
         logp = log_probability(raw, chosen)
@@ -114,7 +118,7 @@ class Stream:
     def sample(self) -> Sample:
         """Draw to the end and return the whole."""
         text = "".join(self)
-        kept = self._written + (self.stop_reason == "eos")
+        kept = len(self._vocabulary.encode(text)) + (self.stop_reason == "eos")
         asked = self._config.logprobs
         return Sample(
             text=text,

@@ -7,6 +7,7 @@ lanes and torch's random state as arrays; counters, settings and the lanes' posi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ RECORD_KEY = "charrnn_resume"
 def save_checkpoint(
     path: Path,
     network: CharNetwork,
-    optimizer: Optimizer,
+    optimizers: Sequence[Optimizer],
     state: NetworkState,
     record: dict[str, Any],
 ) -> None:
@@ -38,8 +39,9 @@ def save_checkpoint(
     arrays: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():
         arrays[f"weights/{name}"] = parameter.detach()
-        for key, value in optimizer.state[parameter].items():
-            arrays[f"optimizer/{name}/{key}"] = value
+        for optimizer in optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                arrays[f"optimizer/{name}/{key}"] = value
     for k, parts in enumerate(state):
         for j, part in enumerate(parts):
             arrays[f"state/{k}/{j}"] = part.detach()
@@ -72,7 +74,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, network: CharNetwork, optimizer: Optimizer, device: torch.device
+    path: Path, network: CharNetwork, optimizers: Sequence[Optimizer], device: torch.device
 ) -> NetworkState:
     """Put weights, optimiser and random state back, and return the lanes' carried state.
 
@@ -85,13 +87,16 @@ def load_checkpoint(
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(arrays[f"weights/{name}"])
-        optimizer.state.clear()
+        owners = {p: o for o in optimizers for g in o.param_groups for p in g["params"]}
+        for optimizer in optimizers:
+            optimizer.state.clear()
         for name, array in arrays.items():
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
                 parameter_name, _, key = rest.rpartition("/")
-                value = array if key == "step" else array.to(device)
-                optimizer.state[parameters[parameter_name]][key] = value
+                parameter = parameters[parameter_name]
+                # fused AdamW wants its step counter on the device, too
+                owners[parameter].state[parameter][key] = array.to(device)
         torch.set_rng_state(arrays["rng/torch"])
         if "rng/cuda" in arrays and torch.cuda.is_available():
             torch.cuda.set_rng_state(arrays["rng/cuda"])

@@ -14,17 +14,18 @@ import torch
 from torch import nn
 
 from charrnn import events
-from charrnn.batches import Lanes, fit_window
+from charrnn.batches import DocumentBatches, Lanes, fit_window
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
-from charrnn.corpus import Corpus
+from charrnn.corpus import Corpus, advice
 from charrnn.engine import Engine
 from charrnn.modelfile import SavedModel, save_model
 from charrnn.network import CharNetwork, NetworkState, detach
 from charrnn.runs import RunDirectory
 from charrnn.sampling import Request, Stream, read_prompt
 from charrnn.training.checkpoint import load_checkpoint, save_checkpoint
-from charrnn.training.evaluate import mean_loss, window_loss
+from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
+from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
 
@@ -35,6 +36,8 @@ CALIBRATION_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
 EVALUATION_SHARE = 0.03
 """Share of the training time that evaluations may cost."""
+RELEASE_EVERY = 512
+"""Steps after which the pages of a mapped text are let go."""
 OVERRUN = 0.05
 """Share by which a run may exceed its time before steps are taken off."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
@@ -76,18 +79,11 @@ class Trainer:
         self._device = choose_device(training.device)
         torch.manual_seed(training.seed)
         self._network = CharNetwork(model, dropout=training.dropout).to(self._device)
-        self._optimizer = _optimizer(self._network, training)
+        self._optimizers = build_optimizers(self._network, training)
         self._batch_size, self._bptt = fit_window(
             corpus.n_train, training.batch_size, training.bptt
         )
-        self._lanes = Lanes(
-            corpus.train_ids,
-            newline_id=int(corpus.vocabulary.encode("\n")[0]) or None,  # 0 is UNK
-            batch_size=self._batch_size,
-            bptt=self._bptt,
-            unknown_rate=training.unknown_rate,
-            seed=training.seed,
-        )
+        self._lanes = self._make_batches()
         self._state: NetworkState = self._network.initial_state(self._batch_size)
         self._dtype = training.dtype
         self._step = 0
@@ -100,6 +96,30 @@ class Trainer:
         self._speed = 0.0
         self._metrics: list[dict[str, Any]] = []
         self._elapsed_before = 0.0
+
+    def _make_batches(self) -> Lanes | DocumentBatches:
+        """Return the training windows that suit the corpus."""
+        corpus, training = self.corpus, self.training
+        documents = corpus.documents
+        if documents is None:
+            return Lanes(
+                corpus.train_ids,
+                newline_id=corpus.newline_id,
+                batch_size=self._batch_size,
+                bptt=self._bptt,
+                unknown_rate=training.unknown_rate,
+                seed=training.seed,
+            )
+        return DocumentBatches(
+            corpus.ids,
+            blocks=documents.blocks(),
+            spans=lambda block: documents.spans(block, validation=False),
+            n_ids=corpus.n_train,
+            batch_size=self._batch_size,
+            bptt=self._bptt,
+            unknown_rate=training.unknown_rate,
+            seed=training.seed,
+        )
 
     @property
     def _elapsed(self) -> float:
@@ -117,12 +137,24 @@ class Trainer:
         elif self._dtype == "auto":
             self._dtype = choose_dtype(self._network, self._device, self._batch_size, self._bptt)
         yield self._started_event()
+        yield from self._notices()
         if self._total_steps is None and self.training.time_s is None:
             yield self._plan(self._steps_of_budget(), None)
         yield from self._loop()
         if self._best_step != self._step or not self._metrics:
             yield from self._evaluate()
         yield self._finish()
+
+    def _notices(self) -> Iterator[events.Notice]:
+        """Say what the user may not expect."""
+        asked = (self.training.batch_size, self.training.bptt)
+        if asked != (self._batch_size, self._bptt):
+            yield events.Notice(
+                text=f"the text is short: {self._batch_size} lanes of {self._bptt} characters "
+                f"instead of {asked[0]} of {asked[1]}"
+            )
+        for text in advice(self.corpus):
+            yield events.Notice(text=text)
 
     def _loop(self) -> Iterator[events.Event]:
         """Take steps until the budget, the patience or the user ends them."""
@@ -136,6 +168,8 @@ class Trainer:
             loss, count = self._take_step()
             recent += loss
             recent_count += count
+            if self._step % RELEASE_EVERY == 0:
+                self.corpus.release_memory()
             now = time.monotonic()
             if self._step == warm:
                 loop_start, loop_chars = now, self._lanes.served
@@ -170,18 +204,20 @@ class Trainer:
     def _take_step(self) -> tuple[torch.Tensor, int]:
         """Read one window, update the weights, and return the summed loss and its count."""
         factor = learning_rate_factor(self._step, self._total_steps)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.training.learning_rate * factor
+        for optimizer in self._optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * factor
         window = self._lanes.next_window()
         loss, state = window_loss(self._network, window, self._state, self._device, self._dtype)
-        self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss / window.n_targets)
         parameters = list(self._network.parameters())
         if self.training.clip_value:
             nn.utils.clip_grad_value_(parameters, self.training.clip_value)
         if self.training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         self._state = detach(state)
         self._step += 1
         return loss.detach().double(), window.n_targets
@@ -204,7 +240,7 @@ class Trainer:
 
     def _evaluation_s(self) -> float:
         """Estimate the time of one evaluation: a forward pass is a third of a training step."""
-        return len(self.corpus.val_ids) / (3 * max(self._speed, 1.0))
+        return self.corpus.n_val / (3 * max(self._speed, 1.0))
 
     def _plan(self, total_steps: int, left_s: float | None) -> events.Planned:
         """Fix the number of steps, and from it how often to evaluate."""
@@ -238,9 +274,7 @@ class Trainer:
 
     def _evaluate(self) -> Iterator[events.Event]:
         """Measure on the validation text, save, and show a sample."""
-        val_loss = None
-        if len(self.corpus.val_ids):
-            val_loss = mean_loss(self._network, self.corpus.val_ids, self._device, self._dtype)
+        val_loss = self._measure(validation=True) if self.corpus.n_val else None
         judged = self._train_loss if val_loss is None else val_loss
         is_best = judged < self._best or not self.run_directory.model.exists()
         if is_best:
@@ -278,6 +312,16 @@ class Trainer:
         if every and len(self._metrics) % every == 0:
             yield events.Sampled(text=self._sample_text(saved))
 
+    def _measure(self, *, validation: bool, limit: int | None = None) -> float:
+        """Return the loss on one part of the corpus, in nats per character."""
+        network, device, dtype, corpus = self._network, self._device, self._dtype, self.corpus
+        if corpus.documents is not None:
+            return mean_document_loss(
+                network, corpus, device, dtype, validation=validation, limit=limit
+            )
+        ids = corpus.val_ids if validation else corpus.train_ids
+        return mean_loss(network, ids, device, dtype, limit=limit)
+
     def _sample_text(self, saved: SavedModel) -> str:
         """Write a short text with the model as it is."""
         engine = Engine(saved.config, saved.weights)
@@ -291,6 +335,7 @@ class Trainer:
         return SavedModel(
             config=self.model,
             vocabulary=corpus.vocabulary,
+            text=corpus.config.text,
             weights=self._network.export_weights(),
             training={
                 "corpus": {
@@ -298,6 +343,8 @@ class Trainer:
                     "sha256": corpus.sha256,
                     "n_chars": corpus.n_chars,
                     "n_train": corpus.n_train,
+                    "encodings": list(corpus.encodings),
+                    "newlines": list(corpus.newlines),
                 },
                 "config": self.training.to_dict(),
                 "dtype": self._dtype,
@@ -332,12 +379,12 @@ class Trainer:
             "lanes": self._lanes.state_dict(),
         }
         save_checkpoint(
-            self.run_directory.resume, self._network, self._optimizer, self._state, record
+            self.run_directory.resume, self._network, self._optimizers, self._state, record
         )
 
     def _restore(self, record: Mapping[str, Any]) -> None:
         self._state = load_checkpoint(
-            self.run_directory.resume, self._network, self._optimizer, self._device
+            self.run_directory.resume, self._network, self._optimizers, self._device
         )
         self._step = record["step"]
         self._total_steps = record["total_steps"]
@@ -354,13 +401,7 @@ class Trainer:
         """Compare with the training text, and close the run unless it was interrupted."""
         complete = not self.stop_requested or self._step == self._total_steps
         stale = self.training.patience and self._stale >= self.training.patience
-        train_loss = mean_loss(
-            self._network,
-            self.corpus.train_ids,
-            self._device,
-            self._dtype,
-            limit=TRAIN_LOSS_CHARS,
-        )
+        train_loss = self._measure(validation=False, limit=TRAIN_LOSS_CHARS)
         if complete:
             self.run_directory.resume.unlink(missing_ok=True)
         return events.Finished(
@@ -370,15 +411,16 @@ class Trainer:
             step=self._step,
             elapsed_s=self._elapsed,
             best_step=self._best_step,
-            val_loss=self._best if len(self.corpus.val_ids) else None,
+            val_loss=self._best if self.corpus.n_val else None,
             train_loss=train_loss,
             verdict=verdict(self._metrics, train_loss),
+            padding_share=1 - self._lanes.served / max(1, self._lanes.computed),
         )
 
     # events
 
     def _learning_rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
+        return float(self._optimizers[0].param_groups[0]["lr"])
 
     def _started_event(self) -> events.Started:
         return events.Started(
@@ -386,7 +428,7 @@ class Trainer:
             training=self.training,
             n_parameters=self.model.num_parameters(),
             n_train=self.corpus.n_train,
-            n_val=len(self.corpus.val_ids),
+            n_val=self.corpus.n_val,
             device=str(self._device),
             dtype=self._dtype,
             run=self.run_directory.path,
@@ -406,18 +448,3 @@ class Trainer:
             chars_per_s=self._speed,
             eta_s=eta_s,
         )
-
-
-def _optimizer(network: CharNetwork, training: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices, not on biases."""
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    vectors = [p for p in network.parameters() if p.ndim < 2]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": training.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=training.learning_rate,
-        betas=(0.9, 0.99),
-        fused=True,
-    )

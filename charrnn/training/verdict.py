@@ -22,7 +22,7 @@ def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
     """
     losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
     if not losses:
-        return "no validation text, so over- or underfitting cannot be told"
+        return "without validation text, over- or underfitting cannot be told"
     best, last = min(losses), losses[-1]
     gap = last - train_loss
     if last > best + OVERFIT_RISE:

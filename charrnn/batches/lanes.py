@@ -12,35 +12,19 @@ that it never learns to begin a text, and drifts into states that only a long ru
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from charrnn.vocab import EOS_ID, UNK_ID, Ids
-
-IGNORE = -1
-"""Target of a position that does not count: no loss, no gradient, not in the totals."""
+from charrnn.batches.window import IGNORE, Window, hide_some
+from charrnn.vocab import EOS_ID, Ids
 
 SEGMENT = 4096
 """Characters of one segment, about; shorter where the lanes would otherwise not all have one."""
 
 LINE_SEARCH = 4096
 """How far, in characters, a segment start may move to reach a line start."""
-
-
-class Window(NamedTuple):
-    """One step's worth of text."""
-
-    inputs_BT: NDArray[np.int64]
-    """Ids read."""
-    targets_BT: NDArray[np.int64]
-    """Ids to predict, `IGNORE` where nothing counts."""
-    keep_B: NDArray[np.float32]
-    """1 where the lane goes on from its carried state, 0 where it starts from zero."""
-    n_targets: int
-    """Targets that count."""
 
 
 class Lanes:
@@ -75,6 +59,8 @@ class Lanes:
         self.unknown_rate = unknown_rate
         self.served = 0
         """Targets handed out so far."""
+        self.computed = 0
+        """Positions computed for them, padding included."""
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[tuple[int, int]] = []
         self._lanes = [self._next_segment() for _ in range(batch_size)]
@@ -103,9 +89,8 @@ class Lanes:
             n_targets += count
             self._lanes[b] = self._next_segment() if stop == end else (start, stop, end)
         self.served += n_targets
-        if self.unknown_rate:
-            hidden_BT = self._rng.random((B, T), dtype=np.float32) < self.unknown_rate
-            inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
+        self.computed += B * T
+        hide_some(inputs_BT, self.unknown_rate, self._rng)
         return Window(inputs_BT, targets_BT, keep_B, n_targets)
 
     def _next_segment(self) -> tuple[int, int, int]:
@@ -134,6 +119,7 @@ class Lanes:
         """Return the position in the text and the random generator, as JSON values."""
         return {
             "served": self.served,
+            "computed": self.computed,
             "queue": [list(segment) for segment in self._queue],
             "lanes": [list(lane) for lane in self._lanes],
             "rng": self._rng.bit_generator.state,
@@ -142,6 +128,7 @@ class Lanes:
     def load_state_dict(self, record: Mapping[str, Any]) -> None:
         """Go to a position saved by `state_dict`."""
         self.served = int(record["served"])
+        self.computed = int(record["computed"])
         self._queue = [(int(a), int(b)) for a, b in record["queue"]]
         self._lanes = [(int(a), int(p), int(b)) for a, p, b in record["lanes"]]
         self._rng.bit_generator.state = record["rng"]
@@ -151,44 +138,3 @@ def fit_window(n_chars: int, batch_size: int, bptt: int) -> tuple[int, int]:
     """Shrink lanes and window to a text of `n_chars`, so that every lane has something to read."""
     bptt = min(bptt, max(1, n_chars))
     return min(batch_size, max(1, n_chars // bptt)), bptt
-
-
-def evaluation_windows(
-    ids: Ids, *, batch_size: int, bptt: int, warmup: int, limit: int | None = None
-) -> Iterator[Window]:
-    """Yield windows that count every character of a text exactly once, in several lanes.
-
-    Each lane but the first reads `warmup` uncounted characters before its part, so that its state
-    is nearly the one carried through the whole text. One lane (`batch_size=1`) is exact.
-
-    Args:
-        ids: the text `[N]`.
-        batch_size: lanes.
-        bptt: window, in characters.
-        warmup: uncounted characters before each lane's part.
-        limit: evaluate only the first `limit` characters.
-    """
-    n = len(ids) if limit is None else min(limit, len(ids))
-    if n == 0:
-        return
-    batch_size = min(batch_size, n)
-    edges = [k * n // batch_size for k in range(batch_size + 1)]
-    first = [max(0, a - warmup) for a in edges[:-1]]
-    longest = max(b - f for f, b in zip(first, edges[1:], strict=True))
-    for offset in range(0, longest, bptt):
-        width = min(bptt, longest - offset)
-        inputs_BT = np.full((batch_size, width), EOS_ID, dtype=np.int64)
-        targets_BT = np.full((batch_size, width), IGNORE, dtype=np.int64)
-        for b in range(batch_size):
-            position = first[b] + offset
-            stop = min(position + width, edges[b + 1])
-            if stop <= position:
-                continue
-            text = ids[position:stop]
-            counted = max(edges[b] - position, 0)  # before it: warm-up
-            targets_BT[b, counted : stop - position] = text[counted:]
-            if position:
-                inputs_BT[b, 0] = ids[position - 1]
-            inputs_BT[b, 1 : stop - position] = text[:-1]
-        keep_B = np.full(batch_size, float(offset > 0), dtype=np.float32)
-        yield Window(inputs_BT, targets_BT, keep_B, int((targets_BT != IGNORE).sum()))

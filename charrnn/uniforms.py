@@ -1,4 +1,4 @@
-"""The random numbers of sampling: number n of sample k of seed s, computed directly.
+"""Random numbers without a generator: number n of stream k of seed s, computed directly.
 
 SplitMix64 (Steele, Lea & Flood 2014) is a counter passed through a mixing function, so the numbers
 of any sample can be had at any place, alone or for many samples in one vector operation, and always

@@ -1,0 +1,154 @@
+"""Dynamic evaluation: a model that goes on learning from the text it has just scored.
+
+Krause, Kahembwe, Murray & Renals 2018, "Dynamic Evaluation of Neural Sequence Models". A window of
+text is scored first, then its gradient changes the weights for the next windows. Every character
+is predicted from text before it only, so the figure is as honest as the static one.
+
+With gradient g of the window's mean loss and v, the mean of g² over the windows so far,
+
+    θ ← θ - step · g / (√v + ε)      θ ← θ + decay · (θ_trained - θ)
+
+The paper takes v from the training data, which a model file does not hold; the mean over the text
+itself is as good after some dozen windows. Embedding and output, which hold what is particular to
+characters, follow the text faster than the recurrent weights between them.
+
+Shapes: T characters of a window, V ids.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  (torch's own convention)
+
+from charrnn.engine import State
+from charrnn.errors import ConfigError
+from charrnn.modelfile import SavedModel
+from charrnn.network import CharNetwork, NetworkState, detach
+from charrnn.scoring import Score, Scorer, target_logprobs
+from charrnn.scoring.text import block_score
+from charrnn.vocab import UNK_ID
+
+EPSILON = 1e-8
+OUTER_SPEED = 4.0
+"""Steps of embedding and output, as a multiple of the step of the recurrent layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptationConfig:
+    """How fast a model follows the text.
+
+    The defaults were tuned on text that is neither the training text nor the one reported on.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    step: float = 3e-4
+    """Learning rate, about the change of each recurrent weight per window."""
+    decay: float = 1e-3
+    """Share of the way back to the trained weights after each window."""
+    window: int = 32
+    """Characters between two changes of the weights."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        if not 0 < self.step < math.inf:
+            raise ConfigError(f"the adaptation step must be a positive number, got {self.step}")
+        if not 0 <= self.decay <= 1:
+            raise ConfigError(f"the adaptation decay must be in [0, 1], got {self.decay}")
+        if self.window < 1:
+            raise ConfigError(f"the adaptation window must be at least 1, got {self.window}")
+
+
+class Adapter:
+    """A copy of a model that learns from the texts it scores; the model itself stays as it is.
+
+    Args:
+        saved: the model.
+        scorer: the rules, and the static model.
+        config: how fast it learns.
+    """
+
+    def __init__(
+        self, saved: SavedModel, scorer: Scorer, config: AdaptationConfig | None = None
+    ) -> None:
+        """Copy the weights."""
+        self._scorer = scorer
+        self._config = config or AdaptationConfig()
+        self._network = CharNetwork(saved.config)
+        self._network.import_weights(saved.weights)
+        self._network.eval()
+        self._weights = list(self._network.parameters())
+        self._steps = [
+            self._config.step * (1.0 if name.startswith("layers.") else OUTER_SPEED)
+            for name, _ in self._network.named_parameters()
+        ]
+        self._trained = [weight.detach().clone() for weight in self._weights]
+        self._squares = [torch.zeros_like(weight) for weight in self._weights]
+        self._n_windows = 0
+
+    def score(self, pieces: Iterable[str]) -> Iterator[tuple[Score, Score]]:
+        """Yield the static and the adapted score of each block of one text.
+
+        The state starts afresh with each text, the weights go on from the text before.
+
+        Raises:
+            UnknownCharacterError: see `Scorer.encode`.
+        """
+        beginning = self._scorer.beginning
+        state, last = _torch_state(beginning.state), beginning.last
+        for block in self._scorer.read(pieces):
+            static = block_score(block)
+            logprobs = np.empty(len(block.targets))
+            for start in range(0, len(block.targets), self._config.window):
+                part = slice(start, start + self._config.window)
+                targets = block.targets[part]
+                inputs = np.concatenate([[last], targets[:-1]])
+                logprobs[part], state = self._read(inputs, targets, state)
+                last = int(targets[-1])
+            unknown = (block.targets == UNK_ID) & (static.n_unknown > 0)
+            yield (
+                static,
+                replace(
+                    static,
+                    logprob=math.fsum(logprobs),
+                    unknown_logprob=math.fsum(logprobs[unknown]),
+                ),
+            )
+
+    def _read(
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: NetworkState
+    ) -> tuple[NDArray[np.float64], NetworkState]:
+        """Score a window `[T]`, then learn from it."""
+        logits_BTV, state = self._network(torch.from_numpy(inputs)[None], state)
+        loss = F.cross_entropy(logits_BTV[0], torch.from_numpy(targets))
+        logprobs = target_logprobs(logits_BTV[0].detach().numpy(), targets)
+        self._learn(torch.autograd.grad(loss, self._weights))
+        return logprobs, detach(state)
+
+    @torch.no_grad()
+    def _learn(self, gradients: tuple[Tensor, ...]) -> None:
+        self._n_windows += 1
+        for weight, step, trained, gradient, square in zip(
+            self._weights, self._steps, self._trained, gradients, self._squares, strict=True
+        ):
+            square.lerp_(gradient * gradient, 1 / self._n_windows)
+            weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
+            weight.lerp_(trained, self._config.decay)
+
+
+def _torch_state(state: State) -> NetworkState:
+    """Return the state of one stream of the NumPy engine as one lane of the network."""
+
+    def lane(part: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(part.astype(np.float32))[None]
+
+    return [(lane(s.h), lane(s.c)) if s.c.size else (lane(s.h),) for s in state.layers]

@@ -1,0 +1,229 @@
+"""Documents in windows: short ones side by side with others of their length, long ones in lanes.
+
+Shapes: B documents or lanes, T characters of one window.
+
+A document that fits into the truncation window is read in one step together with documents of about
+the same length, so that little is padded; there are as many of them as make a full step's worth of
+characters. A longer one is read in a lane, window after window with carried state; a lane that is
+through takes no more part. No document ever sees another one's characters or state.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.batches.window import IGNORE, Window, hide_some
+from charrnn.vocab import EOS_ID, Ids
+
+Spans = NDArray[np.int64]
+
+
+class DocumentBatches:
+    """Endless training windows over documents, resumable at any point.
+
+    Args:
+        ids: all ids; each document ends with EOS.
+        blocks: number of blocks of documents.
+        spans: returns begin and end `[m, 2]` of the documents of a block.
+        n_ids: ids of all these documents together.
+        batch_size: lanes for long documents; times `bptt`, the characters of a step.
+        bptt: longest window T.
+        unknown_rate: share of inputs shown as UNK.
+        seed: of the order and of the UNKs.
+    """
+
+    def __init__(
+        self,
+        ids: Ids,
+        *,
+        blocks: int,
+        spans: Callable[[int], Spans],
+        n_ids: int,
+        batch_size: int,
+        bptt: int,
+        unknown_rate: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        """Start before the first window of the first epoch."""
+        self.batch_size = batch_size
+        self.bptt = bptt
+        self.served = 0
+        """Targets handed out so far."""
+        self.computed = 0
+        """Positions computed for them, padding included."""
+        self._ids = ids
+        self._blocks = blocks
+        self._spans = spans
+        self._n_ids = n_ids
+        self._unknown_rate = unknown_rate
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._order: list[int] = []
+        self._begin_block()
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the documents so far."""
+        return self.served / self._n_ids
+
+    def next_window(self) -> Window:
+        """Return the next window."""
+        window = next(self._windows, None)
+        while window is None:
+            self._order.pop()
+            self._begin_block()
+            window = next(self._windows, None)
+        self._taken += 1
+        self.served += window.n_targets
+        self.computed += window.targets_BT.size
+        hide_some(window.inputs_BT, self._unknown_rate, self._rng)
+        return window
+
+    def _begin_block(self) -> None:
+        """Lay out the windows of the next block; a new epoch has the blocks in a new order."""
+        if not self._order:
+            self._order = self._rng.permutation(self._blocks).tolist()
+        self._block_rng = self._rng.bit_generator.state
+        self._taken = 0
+        spans = self._spans(self._order[-1])
+        self._windows = document_windows(
+            self._ids, spans, batch_size=self.batch_size, bptt=self.bptt, rng=self._rng
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as JSON values."""
+        return {
+            "served": self.served,
+            "computed": self.computed,
+            "order": list(self._order),
+            "block_rng": self._block_rng,
+            "taken": self._taken,
+        }
+
+    def load_state_dict(self, record: Mapping[str, Any]) -> None:
+        """Go to a position saved by `state_dict`: the block is begun again and skipped through."""
+        self._order = [int(block) for block in record["order"]]
+        self._rng.bit_generator.state = record["block_rng"]
+        self._begin_block()
+        for _ in range(int(record["taken"])):
+            self.next_window()
+        self.served = int(record["served"])
+        self.computed = int(record["computed"])
+
+
+def document_windows(
+    ids: Ids, spans: Spans, *, batch_size: int, bptt: int, rng: np.random.Generator | None = None
+) -> Iterator[Window]:
+    """Yield windows in which every id of the documents is a target exactly once.
+
+    Args:
+        ids: all ids; each document ends with EOS.
+        spans: begin and end `[m, 2]` of the documents.
+        batch_size: lanes for long documents.
+        bptt: longest window T.
+        rng: shuffles documents and windows; without it the order is fixed.
+    """
+    if rng is not None:
+        spans = spans[rng.permutation(len(spans))]
+    lengths = spans[:, 1] - spans[:, 0]
+    is_long = lengths > bptt
+    batches = _short_batches(spans[~is_long], lengths[~is_long], batch_size * bptt)
+    lanes = _share_out(spans[is_long], lengths[is_long], batch_size)
+    n_long = max((_windows_of(lane, bptt) for lane in lanes), default=0)
+    kinds = np.repeat([True, False], [n_long, len(batches)])
+    if rng is not None:
+        batches = [batches[k] for k in rng.permutation(len(batches))]
+        kinds = kinds[rng.permutation(len(kinds))]
+    long_windows = _long_windows(ids, lanes, bptt)
+    short_windows = (_short_window(ids, batch) for batch in batches)
+    for from_lanes in kinds:
+        yield next(long_windows if from_lanes else short_windows)
+
+
+def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[Spans]:
+    """Put documents of about the same length together, up to `room` positions a batch."""
+    order = np.argsort(lengths, kind="stable")
+    batches = []
+    end = len(order)
+    while end > 0:  # from the longest, so that the first of a batch decides its width
+        rows = max(1, room // int(lengths[order[end - 1]]))
+        begin = max(0, end - rows)
+        # documents of one length fill whole batches; do not mix in much shorter ones
+        while begin < end - 1 and 2 * lengths[order[begin]] < lengths[order[end - 1]]:
+            begin += 1
+        batches.append(spans[order[begin:end]])
+        end = begin
+    return batches
+
+
+def _short_window(ids: Ids, spans: Spans) -> Window:
+    """Return one window that holds whole documents."""
+    lengths = spans[:, 1] - spans[:, 0]
+    B, T = len(spans), int(lengths.max())
+    targets_BT = np.full((B, T), IGNORE, dtype=np.int64)
+    for b, (begin, end) in enumerate(spans.tolist()):
+        targets_BT[b, : end - begin] = ids[begin:end]
+    inputs_BT = np.full((B, T), EOS_ID, dtype=np.int64)
+    inputs_BT[:, 1:] = np.where(targets_BT[:, :-1] == IGNORE, EOS_ID, targets_BT[:, :-1])
+    return Window(
+        inputs_BT, targets_BT, np.zeros(B, np.float32), int(lengths.sum()), stateless=True
+    )
+
+
+def _share_out(
+    spans: Spans, lengths: NDArray[np.int64], batch_size: int
+) -> list[list[tuple[int, int]]]:
+    """Share long documents out to lanes of about the same total length, longest first."""
+    lanes: list[list[tuple[int, int]]] = [[] for _ in range(min(batch_size, len(spans)))]
+    heap = [(0, number) for number in range(len(lanes))]
+    for k in np.argsort(-lengths, kind="stable"):
+        total, number = heapq.heappop(heap)
+        lanes[number].append((int(spans[k, 0]), int(spans[k, 1])))
+        heapq.heappush(heap, (total + int(lengths[k]), number))
+    return lanes
+
+
+def _windows_of(lane: list[tuple[int, int]], bptt: int) -> int:
+    return sum(-(-(end - begin) // bptt) for begin, end in lane)
+
+
+def _long_windows(ids: Ids, lanes: list[list[tuple[int, int]]], bptt: int) -> Iterator[Window]:
+    """Yield the windows of lanes that each read their documents one after the other."""
+    waiting = [list(lane) for lane in lanes]
+    current = [(begin, begin, end) for begin, end in (lane.pop(0) for lane in waiting)]
+    rows_B: NDArray[np.int64] | None = None
+    while current:
+        width = min(bptt, max(end - position for _, position, end in current))
+        B = len(current)
+        inputs_BT = np.full((B, width), EOS_ID, dtype=np.int64)
+        targets_BT = np.full((B, width), IGNORE, dtype=np.int64)
+        keep_B = np.ones(B, dtype=np.float32)
+        n_targets = 0
+        alive: list[int] = []
+        following: list[tuple[int, int, int]] = []
+        for b, (begin, position, end) in enumerate(current):
+            stop = min(position + width, end)
+            count = stop - position
+            targets_BT[b, :count] = ids[position:stop]
+            if position == begin:
+                keep_B[b] = 0.0
+            else:
+                inputs_BT[b, 0] = ids[position - 1]
+            inputs_BT[b, 1:count] = targets_BT[b, : count - 1]
+            n_targets += count
+            if stop < end:
+                following.append((begin, stop, end))
+            elif waiting[b]:
+                begin, end = waiting[b].pop(0)
+                following.append((begin, begin, end))
+            else:
+                continue
+            alive.append(b)
+        yield Window(inputs_BT, targets_BT, keep_B, n_targets, rows_B)
+        rows_B = None if len(alive) == B else np.array(alive, dtype=np.int64)
+        waiting = [waiting[b] for b in alive]
+        current = following

@@ -1,0 +1,160 @@
+"""Many texts at once: one matrix product serves a whole batch.
+
+Shapes: N texts, B texts of one batch, T characters of one window, V ids.
+
+Texts are sorted by length, the longest of a batch first, so that finished rows are at the end and
+can be dropped; the results come back in the order of the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.normalize import normalize
+from charrnn.scoring.logprobs import Floats, target_logprobs
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Encoded, Scorer
+from charrnn.scoring.text import counted, score_pieces
+from charrnn.vocab import EOS_ID, UNK_ID, code_points
+
+BATCH_SIZE = 128
+WINDOW = 16
+"""Characters between two looks at which rows have ended."""
+GROUP_TEXTS = 16_384
+GROUP_CHARS = 1 << 22
+"""Texts are sorted, and kept in memory, by groups of so many texts or characters."""
+LONG = 20_000
+"""A text of more characters is read alone."""
+
+
+def score_many(
+    scorer: Scorer, texts: Iterable[str], *, batch_size: int = BATCH_SIZE
+) -> Iterator[Score]:
+    """Yield the scores of texts, in their order; each is what the text scores alone.
+
+    Args:
+        scorer: model and rules.
+        texts: may be endless.
+        batch_size: most texts read side by side.
+
+    Raises:
+        UnknownCharacterError: see `Scorer.encode`; it names the text by its number, from 1.
+    """
+    first = 1
+    for group in _groups(texts):
+        yield from _score_group(scorer, group, first, batch_size)
+        first += len(group)
+
+
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Cut the texts into groups that are sorted and held in memory together."""
+    group: list[str] = []
+    n_chars = 0
+    for text in texts:
+        group.append(text)
+        n_chars += len(text)
+        if len(group) == GROUP_TEXTS or n_chars >= GROUP_CHARS:
+            yield group
+            group, n_chars = [], 0
+    if group:
+        yield group
+
+
+def _score_group(
+    scorer: Scorer, texts: Sequence[str], first: int, batch_size: int
+) -> Iterator[Score]:
+    short = [k for k, text in enumerate(texts) if len(text) <= LONG]
+    normal = [normalize(texts[k], scorer.form) for k in short]
+    encoded = _encode_all(scorer, normal, [first + k for k in short])
+    sums_N, unknown_N = sum_logprobs(scorer, [one.ids for one in encoded], batch_size)
+    done = dict(zip(short, range(len(short)), strict=True))
+    for k, text in enumerate(texts):
+        if k not in done:
+            yield score_pieces(scorer, [text], text=text)
+            continue
+        n = done[k]
+        one = encoded[n]
+        yield replace(
+            counted(one),
+            text=text,
+            n_scored=len(one.text) + scorer.eos,
+            logprob=sums_N[n],
+            unknown_logprob=unknown_N[n],
+        )
+
+
+def _encode_all(scorer: Scorer, texts: list[str], numbers: list[int]) -> list[Encoded]:
+    """Encode short texts; in one go if none of their characters needs a closer look."""
+    joined = "".join(texts)
+    ids = scorer.vocabulary.encode(joined)
+    ends = np.cumsum([len(text) for text in texts])
+    if len(ids) != len(joined) or (ids == UNK_ID).any():
+        return [
+            scorer.encode(text, what=f"text {number}")
+            for text, number in zip(texts, numbers, strict=True)
+        ]
+    codes = code_points(joined)
+    widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
+    bytes_before = np.concatenate([[0], np.cumsum(widths)])
+    edges = [0, *ends.tolist()]
+    sizes = np.diff(bytes_before[edges]).tolist()
+    return [
+        Encoded(text, ids[a:b], size, 0, 0, ())
+        for text, a, b, size in zip(texts, edges, edges[1:], sizes, strict=False)
+    ]
+
+
+def sum_logprobs(
+    scorer: Scorer, ids_N: Sequence[NDArray[np.unsignedinteger]], batch_size: int = BATCH_SIZE
+) -> tuple[list[float], list[float]]:
+    """Return for each text the log-probability, and the part of it that UNK has.
+
+    Args:
+        scorer: model and rules.
+        ids_N: the ids of each text.
+        batch_size: most texts read side by side.
+    """
+    lengths_N = np.array([len(ids) for ids in ids_N], np.int64)
+    order_N = np.argsort(-lengths_N, kind="stable")
+    sums_N, unknown_N = np.zeros(len(ids_N)), np.zeros(len(ids_N))
+    for start in range(0, len(ids_N), batch_size):
+        rows = order_N[start : start + batch_size]
+        lengths_B = lengths_N[rows] + scorer.eos
+        targets_BT = np.full((len(rows), int(lengths_B[0])), EOS_ID, np.int64)
+        for row, n in zip(targets_BT, rows.tolist(), strict=True):
+            row[: len(ids_N[n])] = ids_N[n]
+        logprobs_BT = _batch_logprobs(scorer, targets_BT, lengths_B)
+        sums_N[rows] = logprobs_BT.sum(axis=1)
+        unknown_N[rows] = logprobs_BT.sum(axis=1, where=targets_BT == UNK_ID)
+    return sums_N.tolist(), unknown_N.tolist()
+
+
+def _batch_logprobs(
+    scorer: Scorer, targets_BT: NDArray[np.int64], lengths_B: NDArray[np.int64]
+) -> Floats:
+    """Return the log-probabilities of padded targets; 0 in the padding.
+
+    Args:
+        scorer: model and rules.
+        targets_BT: ids, the longest row first.
+        lengths_B: how many of each row count.
+    """
+    B, T = targets_BT.shape
+    logprobs_BT = np.zeros((B, T))
+    engine, (beginning, last) = scorer.engine, scorer.beginning
+    inputs_BT = np.concatenate([np.full((B, 1), last), targets_BT[:, :-1]], axis=1)
+    working, state = B, engine.initial_state(B)
+    state.assign(beginning)
+    for start in range(0, T, WINDOW):
+        rows = int(np.searchsorted(-lengths_B, -start))  # those longer than `start`
+        if rows < working:
+            working, state = rows, engine.copy_state(state, np.arange(rows))
+        part = slice(start, start + WINDOW)
+        logits_BTV = engine.run(inputs_BT[:rows, part], state)
+        logprobs_BT[:rows, part] = target_logprobs(logits_BTV, targets_BT[:rows, part])
+    logprobs_BT[np.arange(T) >= lengths_B[:, None]] = 0.0
+    return logprobs_BT
