@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -257,11 +257,11 @@ def prepare_training(
     settings = {key: value for key, value in options.items() if key not in text_fields}
     complete_settings(1_000_000, 100, settings)  # a bad option is told before a long encoding
     run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
-    existed = run.path.exists()
     try:
         corpus = encode_corpus(paths, run.corpus, text, progress=progress)
     except BaseException:
-        shutil.rmtree(run.corpus if existed else run.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            run.path.rmdir()  # made for this run and still empty
         raise
     model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), settings)
 

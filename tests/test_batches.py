@@ -82,7 +82,7 @@ def test_each_epoch_serves_every_character_exactly_once(n, batch_size, bptt, lin
     newline_id = NEWLINE if line else None
     ids = numbered_text(n, line)
     epochs = 3
-    with mock.patch.object(batches, "SEGMENT", segment):
+    with mock.patch.object(batches.lanes, "SEGMENT", segment):
         reader = Reader(
             Lanes(ids, newline_id=newline_id, batch_size=batch_size, bptt=bptt, seed=seed)
         )

@@ -20,6 +20,8 @@ LAYERS = {
     "config": 0.1,
     "vocab": 0.1,
     "events": 0.2,
+    "uniforms": 0.1,
+    "normalize": 0.1,
     "corpus": 1,
     "modelfile": 1,
     "runs": 1,
@@ -31,6 +33,7 @@ LAYERS = {
     "scoring": 3,
     "novelty": 3,
     "training": 4,
+    "adaptation": 4,
     "api": 5,  # neither of these two
     "display": 5,  # imports the other
     "cli": 6,
@@ -106,7 +109,7 @@ def test_every_room_is_in_the_table():
     assert rooms == set(LAYERS)
 
 
-TORCH_ROOMS = {"network", "training"}
+TORCH_ROOMS = {"network", "training", "adaptation"}
 """Rooms that may import torch."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,21 @@ def encode_corpus(
     """
     config = config or CorpusConfig()
     sources = find_sources(paths, config.glob)
+    existed = folder.exists()
+    try:
+        return _encode(sources, folder, config, progress)
+    except BaseException:
+        if not existed:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _encode(
+    sources: Sequence[Source],
+    folder: Path,
+    config: CorpusConfig,
+    progress: Callable[[int], None] | None,
+) -> Corpus:
     draft_path = folder / "draft.bin"
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

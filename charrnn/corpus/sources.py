@@ -24,7 +24,7 @@ STDIN = "-"
 PIECE_BYTES = 1 << 20
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -129,6 +129,8 @@ def read_text(
                 f"at offset {at} cannot be decoded; name its encoding with --encoding (such as "
                 "latin-1 or cp1252), or use --errors replace"
             ) from None
+        if offset == 0 and encoding == "utf-8":
+            text = text.removeprefix("\ufeff")  # the codec itself takes the other marks
         offset += len(piece)
         yield normalizer.feed(newlines.decode(text, final), final)
     if form is not None:
@@ -140,13 +142,13 @@ def read_text(
 def _encoding(beginning: bytes, asked: str) -> str:
     """Return the codec for a file that begins with these bytes."""
     for mark, encoding in BYTE_ORDER_MARKS:
-        if beginning.startswith(mark) and asked in ("auto", encoding.removesuffix("-sig")):
+        if beginning.startswith(mark) and asked in ("auto", encoding):
             return encoding
     return "utf-8" if asked == "auto" else asked
 
 
 def _called(encoding: str) -> str:
-    return encoding.removesuffix("-sig").upper()
+    return encoding.upper()
 
 
 def read_bytes(source: Source, digest: hashlib._Hash | None = None) -> Iterator[tuple[bytes, bool]]:

@@ -59,6 +59,8 @@ def _is_odd(value: Any) -> bool:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        value = int(value)
     return escape(value) if isinstance(value, str) else repr(value)
 
 

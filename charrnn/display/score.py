@@ -148,6 +148,8 @@ def _characters(events: Sequence[CharScore]) -> Iterator[CharScore]:
 
 
 def _name(character: str) -> str:
+    if character == " ":
+        return "␣"
     return visible(character) if len(character) == 1 else character
 
 

@@ -5,7 +5,7 @@ Shapes: B streams, T characters, H hidden units, V ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -170,11 +170,13 @@ class Engine:
             Logits `[T, V]` or `[B, T, V]`.
         """
         ids_T = np.asarray(ids).T  # time first: [T] or [T, B]
-        x_T = z_T = self.first_input(ids_T)
+        x_T = np.empty((*ids_T.shape, self.config.hidden_size), self.dtype)
+        # the first layer's input products are fetched step by step: a row of the table is read
+        # while it is in the cache, and an array [T, B, G·H] of them is never made
+        z_T: Iterable[Array] = map(self.first_input, ids_T)
         for k, (layer, mine) in enumerate(zip(self.layers, state.layers, strict=True)):
             if k:
                 z_T = _rows(layer.project, x_T)
-            x_T = np.empty((*ids_T.shape, self.config.hidden_size), self.dtype)
             advance, h = state.advances[k], mine.h
             for z, x in zip(z_T, x_T, strict=True):
                 advance(z)
