@@ -6,6 +6,7 @@
     ├── UnknownCharacterError    text with characters the model never saw      (ValueError)
     ├── ModelFileError           not a model file, or one that contradicts itself (ValueError)
     ├── RunError                 a run directory that is taken or cannot go on
+    ├── DivergenceError          training whose loss explodes again and again
     └── StorageError             a file that cannot be written
 
 Each message is one sentence: what is wrong, where, and what to do about it.
@@ -41,6 +42,10 @@ class ModelFileError(CharRNNError, ValueError):
 
 class RunError(CharRNNError):
     """A run directory is already taken, or cannot be resumed."""
+
+
+class DivergenceError(CharRNNError):
+    """Training diverges even with a lowered learning rate."""
 
 
 class StorageError(CharRNNError):

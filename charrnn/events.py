@@ -44,8 +44,8 @@ class Progressed:
 
     step: int
     total_steps: int | None
-    train_loss: float
-    """Running mean over the last steps."""
+    train_loss: float | None
+    """Mean over the last steps."""
     learning_rate: float
     chars_per_s: float
     eta_s: float | None
@@ -59,7 +59,8 @@ class Evaluated:
     total_steps: int | None
     epoch: float
     elapsed_s: float
-    train_loss: float
+    train_loss: float | None
+    """Mean since the last evaluation; None before the first step."""
     val_loss: float | None
     """None when the corpus is too small to have a validation text."""
     learning_rate: float

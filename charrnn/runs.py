@@ -119,8 +119,12 @@ def unfinished_run(
     """
     if out is not None or name is not None:
         return RunDirectory(out if out is not None else DEFAULT_ROOT / str(name))
-    pattern = "*" if corpus_name is None else f"{_slug(corpus_name)}*"
-    found = [p for p in DEFAULT_ROOT.glob(f"{pattern}/{RESUME_FILE}") if p.is_file()]
+    pattern = r".*" if corpus_name is None else rf"{re.escape(_slug(corpus_name))}(-\d+)?"
+    found = [
+        p
+        for p in DEFAULT_ROOT.glob(f"*/{RESUME_FILE}")
+        if p.is_file() and re.fullmatch(pattern, p.parent.name)
+    ]
     if not found:
         what = "" if corpus_name is None else f" of {corpus_name}"
         raise RunError(f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume")

@@ -43,13 +43,16 @@ class Result:
     def assert_one_error(self, code, *fragments):
         """One line that begins with the program's name and says what is wrong; no traceback."""
         assert self.code == code, self.err
-        assert "Traceback" not in self.err
+        assert not CRASH.search(self.err), self.err
         said = [line for line in self.err.splitlines() if not COMMENTARY.match(line)]
         assert len(said) == 1, self.err
         assert said[0].startswith("charrnn: ")
         for fragment in fragments:
             assert fragment in said[0]
 
+
+CRASH = re.compile("Traceback|mistake of ours")
+"""What a user sees of an error that nobody thought of."""
 
 COMMENTARY = re.compile(r"(seed \d|model )")
 """Which model, which seed: said on stderr before anything can go wrong."""
@@ -70,7 +73,8 @@ def charrnn(tmp_path):
 @pytest.fixture
 def text(tmp_path):
     path = tmp_path / "prose.txt"
-    path.write_text(texts.english(3000), encoding="utf-8")
+    prose = texts.english(3000).replace("\n", "\n\n", 1)  # without it, it would look like a list
+    path.write_text(prose, encoding="utf-8")
     return path
 
 
@@ -167,7 +171,7 @@ def test_a_sampling_option_out_of_range(charrnn, tiny_model_path, arguments, mes
 def test_wrong_usage_exits_with_2(charrnn, arguments, message):
     result = charrnn(*arguments)
     assert result.code == 2
-    assert "Traceback" not in result.err
+    assert not CRASH.search(result.err)
     assert message in result.err + result.out
 
 
@@ -222,7 +226,7 @@ def test_no_space_for_the_model(charrnn, text, tmp_path):
         "train", text, "--steps", 2, "--out", "out", "--quiet", *TRAIN, "--hidden", 64,
         preexec_fn=limit,
     )  # fmt: skip
-    result.assert_one_error(1, "cannot write out/model.safetensors: file too large")
+    result.assert_one_error(1, "cannot write out/", "file too large")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["corpus"]
 
 
@@ -233,13 +237,11 @@ def test_a_taken_run_directory(charrnn, text, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"precious"
 
 
-@pytest.mark.xfail(strict=True, reason="torch says RuntimeError, not MemoryError")
 def test_not_enough_memory(charrnn, text):
     result = charrnn("train", text, "--steps", 1, *TRAIN, "--hidden", 50_000_000, "--quiet")
     result.assert_one_error(1, "not enough memory")
 
 
-@pytest.mark.xfail(strict=True, reason="the training record of a file is believed")
 @pytest.mark.parametrize(
     "record",
     [
@@ -256,7 +258,7 @@ def test_info_of_a_strange_training_record(charrnn, tiny_model, tmp_path, record
     """The record is free-form: what cannot be shown is left out, or the file refused."""
     save_model(tmp_path / "strange", dataclasses.replace(tiny_model, training=record))
     result = charrnn("info", "-m", "strange")
-    assert "Traceback" not in result.err
+    assert not CRASH.search(result.err)
     assert result.code in (0, 1)
 
 
@@ -278,7 +280,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     stopped = Result(process.returncode, out, b"".join(head) + err)
     assert stopped.code == 130, stopped.err
     assert stopped.out == ""
-    assert "Traceback" not in stopped.err
+    assert not CRASH.search(stopped.err)
     assert "\x1b" not in stopped.err
     assert "Interrupted after" in stopped.err
     assert "charrnn sample -m out" in stopped.err
@@ -311,7 +313,7 @@ def test_training_on_an_ascii_terminal_without_utf8(charrnn, text, tmp_path):
     assert result.code == 0, result.err
     assert result.out == ""
     assert result.err.isascii()
-    assert "Traceback" not in result.err
+    assert not CRASH.search(result.err)
     assert "Done after" in result.err
     assert (tmp_path / "runs" / "née" / "model.safetensors").is_file()
 
@@ -377,13 +379,12 @@ def test_narrow_encodings(charrnn, tiny_model_path, encoding, command):
     env = environment(PYTHONIOENCODING=encoding)
     result = charrnn(*command, "-m", tiny_model_path, env=env, encoding=encoding)
     assert result.code == 0, result.err
-    assert "Traceback" not in result.err
+    assert not CRASH.search(result.err)
     assert "?" in result.out
     assert ("é" in result.out) == (encoding != "ascii")
 
 
 @POSIX
-@pytest.mark.xfail(strict=True, reason="typer catches the broken pipe first and exits with 1")
 def test_a_reader_that_has_seen_enough(tiny_model_path, tmp_path):
     """`charrnn sample | head -c 10`: the end of the pipe is not an error."""
     process = start("sample", "-m", tiny_model_path, "--length", 1_000_000, cwd=tmp_path)
@@ -403,7 +404,7 @@ def test_ctrl_c_while_sampling(tiny_model_path, tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"Traceback" not in err
+    assert not CRASH.search(err.decode())
     assert out.endswith(b"\n")
 
 

@@ -95,6 +95,11 @@ def test_only_the_first_byte_order_mark_is_dropped(write):
     assert read(write(b"\xef\xbb\xbfa\xef\xbb\xbfb")) == "a\ufeffb"
 
 
+def test_a_mark_at_the_start_of_a_later_piece_is_text(write, monkeypatch):
+    monkeypatch.setattr(sources, "PIECE_BYTES", 3)
+    assert read(write(b"\xef\xbb\xbfabc\xef\xbb\xbfdef")) == "abc\ufeffdef"
+
+
 @pytest.mark.parametrize(
     ("content", "byte", "offset"),
     [

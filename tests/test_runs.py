@@ -91,7 +91,6 @@ def test_the_newest_unfinished_run_is_resumed(here):
         unfinished_run("prose")
 
 
-@pytest.mark.xfail(strict=True, reason="the name is taken as the beginning of a name")
 def test_a_run_of_another_corpus_is_not_resumed(here):
     mine = make(here / "runs" / "play" / "resume.safetensors", age=50)
     make(here / "runs" / "playground" / "resume.safetensors", age=5)

@@ -136,11 +136,14 @@ def test_validation_loss_falls_on_prose(prepare, cell, nonlinearity):
 
 
 def test_the_model_on_disk_is_the_best_one(prepare):
-    """With a learning rate that ruins it later, the early model is kept."""
-    trainer = prepare(texts.english(3000), steps=60, learning_rate=0.5, weight_decay=0.0)
+    """Noise can only be learned by heart, so an early model is the best."""
+    rng = np.random.default_rng(0)
+    text = "".join(rng.choice(list("abcdefghij "), 800))
+    trainer = prepare(text, steps=120, learning_rate=0.03, val_fraction=0.5, batch_size=4)
     found = run(trainer)
     rows = of_type(found, events.Evaluated)
     best = min(rows, key=lambda row: row.val_loss)
+    assert best is not rows[-1]
     assert found[-1].best_step == best.step
     assert found[-1].val_loss == best.val_loss
     saved = load_model(trainer.run_directory.model)
@@ -391,7 +394,6 @@ def test_a_damaged_resume_state_is_refused(prepare):
             api.prepare_resume([], out=trainer.run_directory.path)
 
 
-@pytest.mark.xfail(strict=True, reason="the reported mean restarts whenever progress is shown")
 @pytest.mark.parametrize("val_fraction", [0, 0.1])
 def test_the_training_loss_does_not_depend_on_the_clock(prepare, monkeypatch, val_fraction):
     """Without validation text it chooses the model that is kept, so it must be repeatable."""
@@ -403,7 +405,6 @@ def test_the_training_loss_does_not_depend_on_the_clock(prepare, monkeypatch, va
     assert one == two
 
 
-@pytest.mark.xfail(strict=True, reason="NaN is remembered as the best loss, and nothing beats it")
 def test_a_run_without_validation_text_recovers_from_an_early_stop(prepare):
     trainer = prepare(texts.english(2000), steps=60, val_fraction=0)
     trainer.stop_requested = True
@@ -415,7 +416,6 @@ def test_a_run_without_validation_text_recovers_from_an_early_stop(prepare):
     assert load_model(resumed.run_directory.model).training["step"] > 30
 
 
-@pytest.mark.xfail(strict=True, reason="a model of NaN is saved as the best, and cannot be loaded")
 def test_a_run_that_diverges_at_once_leaves_no_broken_model(prepare):
     """Whether it says so with an error or saves the last sound weights."""
     trainer = prepare(
@@ -483,7 +483,6 @@ def test_patience_stops_early(prepare):
     assert judged[-2:] == [False, False]
 
 
-@pytest.mark.xfail(strict=True, reason="the last evaluation is made and counted twice")
 def test_patience_evaluates_each_step_once(prepare):
     found = run(prepare(texts.english(3000), steps=4000, learning_rate=3.0, patience=1))
     steps = [event.step for event in of_type(found, events.Evaluated)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,17 @@ class DocumentBatches:
     def epoch(self) -> float:
         """Passes over the documents so far."""
         return self.served / self._n_ids
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Windows in which every document is read once."""
+        return sum(
+            len(kinds)
+            for kinds, _, _ in (
+                _layout(self._spans(block), self.batch_size, self.bptt)
+                for block in range(self._blocks)
+            )
+        )
 
     def next_window(self) -> Window:
         """Return the next window."""
@@ -129,12 +141,7 @@ def document_windows(
     """
     if rng is not None:
         spans = spans[rng.permutation(len(spans))]
-    lengths = spans[:, 1] - spans[:, 0]
-    is_long = lengths > bptt
-    batches = _short_batches(spans[~is_long], lengths[~is_long], batch_size * bptt)
-    lanes = _share_out(spans[is_long], lengths[is_long], batch_size)
-    n_long = max((_windows_of(lane, bptt) for lane in lanes), default=0)
-    kinds = np.repeat([True, False], [n_long, len(batches)])
+    kinds, batches, lanes = _layout(spans, batch_size, bptt)
     if rng is not None:
         batches = [batches[k] for k in rng.permutation(len(batches))]
         kinds = kinds[rng.permutation(len(kinds))]
@@ -142,6 +149,18 @@ def document_windows(
     short_windows = (_short_window(ids, batch) for batch in batches)
     for from_lanes in kinds:
         yield next(long_windows if from_lanes else short_windows)
+
+
+def _layout(
+    spans: Spans, batch_size: int, bptt: int
+) -> tuple[NDArray[np.bool_], list[Spans], list[list[tuple[int, int]]]]:
+    """Return for each window whether it is of the lanes, the short batches, and the lanes."""
+    lengths = spans[:, 1] - spans[:, 0]
+    is_long = lengths > bptt
+    batches = _short_batches(spans[~is_long], lengths[~is_long], batch_size * bptt)
+    lanes = _share_out(spans[is_long], lengths[is_long], batch_size)
+    n_long = max((_windows_of(lane, bptt) for lane in lanes), default=0)
+    return np.repeat([True, False], [n_long, len(batches)]), batches, lanes
 
 
 def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[Spans]:

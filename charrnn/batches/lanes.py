@@ -70,6 +70,11 @@ class Lanes:
         """Passes over the text so far."""
         return self.served / len(self.ids)
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Windows in which the text is read once, the masked ends of segments left aside."""
+        return len(self.ids) / (self.batch_size * self.bptt)
+
     def next_window(self) -> Window:
         """Return the next window of every lane."""
         B, T = self.batch_size, self.bptt

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
@@ -60,10 +62,25 @@ def charrnn_command(
     """Character-level recurrent language models: train, write, and score text."""
 
 
-app.command()(train)
-app.command()(sample)
-app.command()(score)
-app.command()(info)
+def _ends_quietly(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a command end without an error when the reader of its output has seen enough."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        try:
+            code = command(*args, **options)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:
+            # nothing more can be written, not even what is buffered, at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return run
+
+
+for _command in (train, sample, score, info):
+    app.command()(_ends_quietly(_command))
 
 
 def main() -> NoReturn:
@@ -78,7 +95,6 @@ def main() -> NoReturn:
 def _run() -> int:
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except CharRNNError as error:
         return _fail(str(error), error.exit_code)
@@ -93,15 +109,11 @@ def _run() -> int:
         return _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # the reader has seen enough; nothing more can be written, at exit neither
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _fail(_os_message(error), 1)
-    except MemoryError:
-        return _fail("not enough memory: try a smaller --hidden, --batch or --bptt", 1)
     except Exception as error:
+        if isinstance(error, MemoryError) or _is_out_of_memory(error):
+            return _fail("not enough memory: try a smaller --hidden, --batch or --bptt", 1)
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _fail(
@@ -109,6 +121,12 @@ def _run() -> int:
             f"{DEBUG_VARIABLE}=1 shows",
             1,
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Recognise torch's way of saying so: a RuntimeError, on the CPU and on a GPU."""
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate" in text)
 
 
 def _os_message(error: OSError) -> str:

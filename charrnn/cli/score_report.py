@@ -28,7 +28,6 @@ from charrnn.scoring import (
     Scorer,
     char_scores,
     compare,
-    counted,
     judge,
     rank,
     read_pairs,
@@ -36,6 +35,7 @@ from charrnn.scoring import (
     score_lanes,
     score_many,
     score_pieces,
+    scored,
 )
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class _Tally:
         """Yield the pieces of one text again."""
         n_chars = 0
         for piece in self._scorer.normalized(pieces):
-            count = counted(self._scorer.encode(piece, offset=n_chars))
+            count = scored(self._scorer.encode(piece, offset=n_chars))
             self._total = Score.total((self._total, count))
             n_chars += len(piece)
             yield piece

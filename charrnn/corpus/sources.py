@@ -119,11 +119,11 @@ def read_text(
             raw = config.unit == "byte" and config.errors == "strict"
             errors = "surrogateescape" if raw else config.errors
             decoder = codecs.getincrementaldecoder(encoding)(errors)
-        pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(piece, final)
         except UnicodeDecodeError as error:
-            at = offset - pending + error.start
+            # error.object is what was left to decode: a mark or earlier pieces may be gone from it
+            at = offset + len(piece) - len(error.object) + error.start
             raise CorpusError(
                 f"{source.name} is not {_called(encoding)}: byte 0x{error.object[error.start]:02X} "
                 f"at offset {at} cannot be decoded; name its encoding with --encoding (such as "

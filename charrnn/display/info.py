@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +35,11 @@ def show_info(path: Path, saved: SavedModel) -> None:
     shown = "".join(c if c.isprintable() else "·" for c in saved.vocabulary.characters)
     row("vocabulary", f"{len(saved.vocabulary.characters)} characters, UNK and EOS")
     row("", shown if len(shown) <= 300 else shown[:300] + "…")
-    corpus = training.get("corpus", {})
-    if corpus:
-        row("corpus", f"{corpus['name']}, {count(corpus['n_chars'])} characters")
-        row("", f"sha256 {corpus['sha256']}")
-    if "step" in training:
-        row(
-            "training",
-            f"step {training['step']:,} of {training['total_steps'] or 0:,}, "
-            f"{training['epochs']:.3g} passes, {duration(training['elapsed_s'])}, "
-            f"{training['device']} {training['dtype']}",
-        )
-    settings = training.get("config", {})
-    if settings:
-        row("", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None))
-    if training.get("val_loss_nats") is not None:
-        row("validation", f"{loss(training['val_loss_nats'])} per character")
-    curve = [r["val_loss_nats"] for r in training.get("curve", []) if r["val_loss_nats"]]
-    if len(curve) > 1:
-        row("curve", f"{curve[0]:.2f} {_spark(curve)} {curve[-1]:.2f}")
+    try:
+        for label, value in _training_rows(training):
+            row(label, value)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        row("training", "the file's record of its training cannot be read")
     Console(highlight=False).print(table)
 
 
@@ -60,3 +47,26 @@ def _spark(values: list[float]) -> str:
     low, high = min(values), max(values)
     scale = (len(BARS) - 1) / ((high - low) or 1.0)
     return "".join(BARS[round((value - low) * scale)] for value in values)
+
+
+def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the record of the training says; it comes from the file and may be anything."""
+    corpus = training.get("corpus")
+    if corpus:
+        yield "corpus", f"{corpus['name']}, {count(corpus['n_chars'])} characters"
+        yield "", f"sha256 {corpus['sha256']}"
+    if "step" in training:
+        yield (
+            "training",
+            f"step {training['step']:,} of {training['total_steps'] or 0:,}, "
+            f"{training['epochs']:.3g} passes, {duration(training['elapsed_s'])}, "
+            f"{training['device']} {training['dtype']}",
+        )
+    settings = training.get("config")
+    if settings:
+        yield "", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
+    if training.get("val_loss_nats") is not None:
+        yield "validation", f"{loss(training['val_loss_nats'])} per character"
+    curve = [r["val_loss_nats"] for r in training.get("curve", []) if r["val_loss_nats"]]
+    if len(curve) > 1:
+        yield "curve", f"{curve[0]:.2f} {_spark(curve)} {curve[-1]:.2f}"

@@ -111,7 +111,8 @@ class TrainingDisplay:
 
     def _show_progress(self, event: events.Progressed) -> None:
         parts = [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
-        parts.append(f"train {loss(event.train_loss)}")
+        if event.train_loss is not None:
+            parts.append(f"train {loss(event.train_loss)}")
         if self._val_loss is not None:
             parts.append(f"val {loss(self._val_loss)}")
         parts.append(f"{count(event.chars_per_s)} char/s")
@@ -124,8 +125,9 @@ class TrainingDisplay:
         line = Text.assemble(
             (f"step {event.step:,}{total}", "bold"),
             f"  epoch {event.epoch:.2f}  {duration(event.elapsed_s)}",
-            f"  train {loss(event.train_loss)}",
         )
+        if event.train_loss is not None:
+            line.append(f"  train {loss(event.train_loss)}")
         if event.val_loss is not None:
             style = "bold green" if event.is_best else ""
             line.append_text(Text.assemble("  val ", (loss(event.val_loss), style)))

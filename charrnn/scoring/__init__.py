@@ -12,7 +12,7 @@ from charrnn.scoring.logprobs import log_softmax, target_logprobs
 from charrnn.scoring.pairs import Accuracy, Pair, judge, rank, read_pairs, wilson
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import CHUNK, ON_UNKNOWN, Scorer, chunks, list_unknown
-from charrnn.scoring.text import char_logprobs, counted, score, score_blocks, score_pieces
+from charrnn.scoring.text import char_logprobs, score, score_blocks, score_pieces, scored
 from charrnn.scoring.words import WordScore, word_scores
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "char_scores",
     "chunks",
     "compare",
-    "counted",
     "judge",
     "list_unknown",
     "log_softmax",
@@ -43,6 +42,7 @@ __all__ = [
     "score_lanes",
     "score_many",
     "score_pieces",
+    "scored",
     "target_logprobs",
     "wilson",
     "word_scores",

@@ -9,7 +9,6 @@ can be dropped; the results come back in the order of the texts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from charrnn.normalize import normalize
 from charrnn.scoring.logprobs import Floats, target_logprobs
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Encoded, Scorer
-from charrnn.scoring.text import counted, score_pieces
+from charrnn.scoring.text import score_pieces, scored
 from charrnn.vocab import EOS_ID, UNK_ID, code_points
 
 BATCH_SIZE = 128
@@ -77,13 +76,12 @@ def _score_group(
             yield score_pieces(scorer, [text], text=text)
             continue
         n = done[k]
-        one = encoded[n]
-        yield replace(
-            counted(one),
+        yield scored(
+            encoded[n],
             text=text,
-            n_scored=len(one.text) + scorer.eos,
             logprob=sums_N[n],
             unknown_logprob=unknown_N[n],
+            ends=scorer.eos,
         )
 
 

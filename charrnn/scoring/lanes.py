@@ -19,7 +19,7 @@ from charrnn.scoring.batch import sum_logprobs
 from charrnn.scoring.logprobs import target_logprobs
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, chunks
-from charrnn.scoring.text import counted
+from charrnn.scoring.text import scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
@@ -79,10 +79,10 @@ def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes]) -> Iterator[S
         encoded = scorer.encode(text, offset=offset)
         offset += len(text)
         file.write(encoded.ids.astype(scorer.vocabulary.id_dtype).tobytes())
-        yield counted(encoded)
+        yield scored(encoded)
     if scorer.eos:
         file.write(np.array([EOS_ID], scorer.vocabulary.id_dtype).tobytes())
-        yield replace(counted(scorer.encode("")), n_scored=1)
+        yield scored(scorer.encode(""), ends=True)
     file.flush()
 
 

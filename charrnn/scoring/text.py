@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -60,25 +59,43 @@ def score_blocks(scorer: Scorer, pieces: Iterable[str]) -> Iterator[Score]:
 def block_score(block: Block) -> Score:
     """Return the score of one block."""
     logprobs = target_logprobs(block.logits, block.targets)
-    counts = counted(block.encoded)
-    return replace(
-        counts,
+    unknown = block.targets == UNK_ID
+    return scored(
+        block.encoded,
         text=block.encoded.text,
-        n_scored=counts.n_scored or len(block.targets),
         logprob=math.fsum(logprobs),
-        unknown_logprob=math.fsum(logprobs[block.targets == UNK_ID]) if counts.n_unknown else 0.0,
+        unknown_logprob=math.fsum(logprobs[unknown]),
+        ends=not block.encoded.text and len(logprobs) > 0,
     )
 
 
-def counted(encoded: Encoded) -> Score:
-    """Return what can be counted about a piece of text, with no probability."""
+def scored(
+    encoded: Encoded,
+    *,
+    text: str = "",
+    logprob: float = 0.0,
+    unknown_logprob: float = 0.0,
+    ends: bool = False,
+) -> Score:
+    """Return the score of a piece of text: what is counted about it, and the sums given.
+
+    Args:
+        encoded: the piece.
+        text: what the score is to be called.
+        logprob: the sum over its events, in nats.
+        unknown_logprob: the part of UNK.
+        ends: the end is one of the events.
+    """
+    n_chars = len(encoded.text)
+    n_unknown = int(np.count_nonzero(encoded.ids == UNK_ID)) if encoded.n_unknown_bytes else 0
     return Score(
-        text="",
-        n_chars=len(encoded.text),
+        text=text,
+        n_chars=n_chars,
         n_bytes=encoded.n_bytes,
-        n_scored=len(encoded.text),
-        n_unknown=int(np.count_nonzero(encoded.ids == UNK_ID)) if encoded.n_unknown_bytes else 0,
-        logprob=0.0,
+        n_scored=n_chars + ends,
+        n_unknown=n_unknown,
+        logprob=logprob,
+        unknown_logprob=unknown_logprob if n_unknown else 0.0,
         n_unknown_bytes=encoded.n_unknown_bytes,
         n_skipped=encoded.n_skipped,
         unknown=encoded.unknown,

@@ -18,13 +18,15 @@ from charrnn.batches import DocumentBatches, Lanes, fit_window
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus import Corpus, advice
 from charrnn.engine import Engine
+from charrnn.errors import DivergenceError
 from charrnn.modelfile import SavedModel, save_model
 from charrnn.network import CharNetwork, NetworkState, detach
 from charrnn.runs import RunDirectory
 from charrnn.sampling import Request, Stream, read_prompt
-from charrnn.training.checkpoint import load_checkpoint, save_checkpoint
+from charrnn.training.checkpoint import load_checkpoint, read_record, save_checkpoint
 from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
+from charrnn.training.meter import Meter
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
@@ -36,8 +38,13 @@ CALIBRATION_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
 EVALUATION_SHARE = 0.03
 """Share of the training time that evaluations may cost."""
-RELEASE_EVERY = 512
-"""Steps after which the pages of a mapped text are let go."""
+CHECK_EVERY = 16
+"""Steps between looks at whether the loss is still sound."""
+EXPLOSION, EXPLOSION_FROM = 1.5, 100
+"""A loss so many times that of chance, from this step on, is an explosion."""
+MAX_ROLLBACKS = 3
+ROLLBACK_SCALE = 0.3
+MIN_MEASURED_STEPS = 5
 OVERRUN = 0.05
 """Share by which a run may exceed its time before steps are taken off."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
@@ -92,7 +99,11 @@ class Trainer:
         self._best = math.inf
         self._best_step = 0
         self._stale = 0
-        self._train_loss = math.nan
+        self._evaluated_step = -1
+        self._meter = Meter(self._device)
+        """Training loss since the last evaluation."""
+        self._rate_scale = 1.0
+        self._rollbacks = 0
         self._speed = 0.0
         self._metrics: list[dict[str, Any]] = []
         self._elapsed_before = 0.0
@@ -134,14 +145,19 @@ class Trainer:
         """
         if self._resume is not None:
             self._restore(self._resume)
-        elif self._dtype == "auto":
-            self._dtype = choose_dtype(self._network, self._device, self._batch_size, self._bptt)
+            self._elapsed_before = self._resume["elapsed_s"]
+        else:
+            if self._dtype == "auto":
+                self._dtype = choose_dtype(
+                    self._network, self._device, self._batch_size, self._bptt
+                )
+            self._save_state()  # something to roll back to
         yield self._started_event()
         yield from self._notices()
         if self._total_steps is None and self.training.time_s is None:
             yield self._plan(self._steps_of_budget(), None)
         yield from self._loop()
-        if self._best_step != self._step or not self._metrics:
+        if self._evaluated_step != self._step:
             yield from self._evaluate()
         yield self._finish()
 
@@ -159,40 +175,33 @@ class Trainer:
     def _loop(self) -> Iterator[events.Event]:
         """Take steps until the budget, the patience or the user ends them."""
         self._network.train()
-        loop_start = reported = time.monotonic()
-        loop_chars = self._lanes.served
-        recent = torch.zeros((), dtype=torch.float64, device=self._device)
-        recent_count = 0
-        warm = self._step + 3  # the first steps allocate and compile; they are not measured
+        clock = _Clock(self._step, self._lanes.served)
+        shown = Meter(self._device)
         while not self._done():
             loss, count = self._take_step()
-            recent += loss
-            recent_count += count
-            if self._step % RELEASE_EVERY == 0:
+            shown.add(loss, count)
+            self._meter.add(loss, count)
+            if self._step % CHECK_EVERY == 0:
                 self.corpus.release_memory()
-            now = time.monotonic()
-            if self._step == warm:
-                loop_start, loop_chars = now, self._lanes.served
-            self._speed = (self._lanes.served - loop_chars) / max(now - loop_start, 1e-9)
-            if self._total_steps is None and self._step > warm + 5:
-                budget = self.training.time_s
-                assert budget is not None
-                if now - loop_start > CALIBRATION_SHARE * budget or self._elapsed > 0.5 * budget:
-                    step_s = (now - loop_start) / (self._step - warm)
-                    yield self._plan(*self._steps_of_time(budget, step_s))
-            due = self._evaluate_every and self._step % self._evaluate_every == 0
-            if due or now - reported >= REPORT_EVERY_S:
-                self._train_loss = float(recent) / recent_count
-                recent.zero_()
-                recent_count = 0
-                reported = now
-                yield self._progressed()
-            if due and self._step != self._total_steps:
+                if self._has_diverged():
+                    yield self._roll_back()
+                    continue
+            clock.tick(self._step, self._lanes.served)
+            self._speed = clock.chars_per_s
+            if self._total_steps is None and clock.steps > MIN_MEASURED_STEPS:
+                budget_s = self.training.time_s
+                assert budget_s is not None
+                measured_s = clock.seconds
+                if measured_s > CALIBRATION_SHARE * budget_s or self._elapsed > budget_s / 2:
+                    yield self._plan(*self._steps_of_time(budget_s, measured_s / clock.steps))
+            due = bool(self._evaluate_every) and self._step % (self._evaluate_every or 1) == 0
+            if due or clock.since_shown() >= REPORT_EVERY_S:
+                yield self._progressed(shown.take())
+                clock.shown()
+            if due:
                 yield from self._evaluate()
                 yield from self._keep_to_time()
-                loop_start += time.monotonic() - now
-        if recent_count:
-            self._train_loss = float(recent) / recent_count
+                clock.leave_out_pause()
 
     def _done(self) -> bool:
         if self.stop_requested:
@@ -207,7 +216,7 @@ class Trainer:
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+                group["lr"] = group["peak_lr"] * factor * self._rate_scale
         window = self._lanes.next_window()
         loss, state = window_loss(self._network, window, self._state, self._device, self._dtype)
         torch.autograd.backward(loss / window.n_targets)
@@ -230,7 +239,7 @@ class Trainer:
             return self.training.steps
         epochs = self.training.epochs
         assert epochs is not None, "a Trainer needs exactly one budget"
-        return max(1, math.ceil(epochs * self.corpus.n_train / (self._batch_size * self._bptt)))
+        return max(1, math.ceil(epochs * self._lanes.steps_per_epoch))
 
     def _steps_of_time(self, budget_s: float, step_s: float) -> tuple[int, float]:
         """Return the total steps that fill a time budget, and the seconds they still take."""
@@ -242,6 +251,11 @@ class Trainer:
         """Estimate the time of one evaluation: a forward pass is a third of a training step."""
         return self.corpus.n_val / (3 * max(self._speed, 1.0))
 
+    @property
+    def _chars_per_step(self) -> float:
+        """Mean number of characters that a step predicts."""
+        return self.corpus.n_train / self._lanes.steps_per_epoch
+
     def _plan(self, total_steps: int, left_s: float | None) -> events.Planned:
         """Fix the number of steps, and from it how often to evaluate."""
         self._total_steps = total_steps
@@ -250,9 +264,10 @@ class Trainer:
             affordable = EVALUATION_SHARE * left_s / max(self._evaluation_s(), 1e-9)
             evaluations = int(min(MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
         self._evaluate_every = max(1, math.ceil(total_steps / evaluations))
-        chars = total_steps * self._batch_size * self._bptt
         return events.Planned(
-            total_steps=total_steps, epochs=chars / self.corpus.n_train, duration_s=left_s
+            total_steps=total_steps,
+            epochs=total_steps / self._lanes.steps_per_epoch,
+            duration_s=left_s,
         )
 
     def _keep_to_time(self) -> Iterator[events.Event]:
@@ -260,7 +275,7 @@ class Trainer:
         budget_s, total = self.training.time_s, self._total_steps
         if budget_s is None or total is None:
             return
-        step_s = self._batch_size * self._bptt / max(self._speed, 1e-9)
+        step_s = self._chars_per_step / max(self._speed, 1e-9)
         needed_s = self._elapsed + (total - self._step) * step_s + self._evaluation_s()
         if needed_s > budget_s * (1 + OVERRUN):
             left_s = budget_s - self._elapsed - self._evaluation_s()
@@ -270,12 +285,53 @@ class Trainer:
                 f"steps instead of {total:,}"
             )
 
+    # divergence
+
+    def _has_diverged(self) -> bool:
+        """Say whether the loss since the last evaluation is no number, or far worse than chance."""
+        loss = self._meter.mean()
+        if loss is None or math.isfinite(loss):
+            chance = math.log(self.model.vocab_size)
+            return loss is not None and self._step >= EXPLOSION_FROM and loss > EXPLOSION * chance
+        return True
+
+    def _roll_back(self) -> events.Notice:
+        """Go back to the last state saved, with a lower learning rate.
+
+        Raises:
+            DivergenceError: it has happened too often.
+        """
+        at, rollbacks, scale = self._step, self._rollbacks + 1, self._rate_scale * ROLLBACK_SCALE
+        if rollbacks > MAX_ROLLBACKS:
+            best = self.run_directory.model
+            kept = f"the best model so far is {best}" if best.exists() else "no model was saved"
+            raise DivergenceError(
+                f"the loss exploded {rollbacks} times although the learning rate was lowered each "
+                f"time; {kept}; try a lower --lr, a smaller --clip-norm or another --seed"
+            )
+        plan = self._total_steps, self._evaluate_every  # perhaps made after that state was saved
+        self._restore(read_record(self.run_directory.resume))
+        self._total_steps, self._evaluate_every = plan
+        self._rollbacks, self._rate_scale = rollbacks, scale
+        self._network.train()
+        return events.Notice(
+            text=f"the loss exploded near step {at:,}: back to step {self._step:,} with the "
+            f"learning rate times {scale:g}"
+        )
+
     # measuring and saving
 
     def _evaluate(self) -> Iterator[events.Event]:
         """Measure on the validation text, save, and show a sample."""
+        train_loss = self._meter.take()
         val_loss = self._measure(validation=True) if self.corpus.n_val else None
-        judged = self._train_loss if val_loss is None else val_loss
+        judged = train_loss if val_loss is None else val_loss
+        if judged is None:  # stopped before the first step
+            judged = math.inf
+        elif not math.isfinite(judged):
+            yield self._roll_back()
+            return
+        self._evaluated_step = self._step
         is_best = judged < self._best or not self.run_directory.model.exists()
         if is_best:
             self._best, self._best_step, self._stale = judged, self._step, 0
@@ -286,7 +342,7 @@ class Trainer:
             total_steps=self._total_steps,
             epoch=self._lanes.epoch,
             elapsed_s=self._elapsed,
-            train_loss=self._train_loss,
+            train_loss=train_loss,
             val_loss=val_loss,
             learning_rate=self._learning_rate(),
             chars_per_s=self._speed,
@@ -297,13 +353,13 @@ class Trainer:
                 "step": self._step,
                 "epoch": evaluated.epoch,
                 "elapsed_s": evaluated.elapsed_s,
-                "train_loss_nats": self._train_loss,
+                "train_loss_nats": train_loss,
                 "val_loss_nats": val_loss,
                 "learning_rate": evaluated.learning_rate,
                 "chars_per_s": self._speed,
             }
         )
-        saved = self._saved_model(val_loss)
+        saved = self._saved_model(train_loss, val_loss)
         if is_best:
             save_model(self.run_directory.model, saved)
         self._save_state()
@@ -330,7 +386,7 @@ class Trainer:
         request = Request(start, prompt="", temperature=SAMPLE_TEMPERATURE, index=0)
         return Stream(engine, saved.vocabulary, request, options).sample().text
 
-    def _saved_model(self, val_loss: float | None) -> SavedModel:
+    def _saved_model(self, train_loss: float | None, val_loss: float | None) -> SavedModel:
         corpus = self.corpus
         return SavedModel(
             config=self.model,
@@ -354,7 +410,7 @@ class Trainer:
                 "epochs": self._lanes.epoch,
                 "elapsed_s": self._elapsed,
                 "val_loss_nats": val_loss,
-                "train_loss_nats": None if math.isnan(self._train_loss) else self._train_loss,
+                "train_loss_nats": train_loss,
                 "curve": self._metrics,
             },
         )
@@ -374,6 +430,10 @@ class Trainer:
             "best": None if math.isinf(self._best) else self._best,
             "best_step": self._best_step,
             "stale": self._stale,
+            "rate_scale": self._rate_scale,
+            "rollbacks": self._rollbacks,
+            "evaluated_step": self._evaluated_step,
+            "meter": self._meter.state(),
             "elapsed_s": self._elapsed,
             "metrics": self._metrics,
             "lanes": self._lanes.state_dict(),
@@ -393,7 +453,10 @@ class Trainer:
         self._best = math.inf if record["best"] is None else record["best"]
         self._best_step = record["best_step"]
         self._stale = record["stale"]
-        self._elapsed_before = record["elapsed_s"]
+        self._rate_scale = record["rate_scale"]
+        self._rollbacks = record["rollbacks"]
+        self._evaluated_step = record["evaluated_step"]
+        self._meter.load(record["meter"])
         self._metrics = list(record["metrics"])
         self._lanes.load_state_dict(record["lanes"])
 
@@ -435,16 +498,56 @@ class Trainer:
             resumed_at=self._step,
         )
 
-    def _progressed(self) -> events.Progressed:
+    def _progressed(self, train_loss: float | None) -> events.Progressed:
         eta_s = None
         if self._total_steps is not None:
-            left = (self._total_steps - self._step) * self._batch_size * self._bptt
+            left = (self._total_steps - self._step) * self._chars_per_step
             eta_s = left / max(self._speed, 1e-9)
         return events.Progressed(
             step=self._step,
             total_steps=self._total_steps,
-            train_loss=self._train_loss,
+            train_loss=train_loss,
             learning_rate=self._learning_rate(),
             chars_per_s=self._speed,
             eta_s=eta_s,
         )
+
+
+class _Clock:
+    """Measures the speed of the steps, without the first ones and without pauses."""
+
+    def __init__(self, step: int, served: int) -> None:
+        self._first = step + 3  # the first steps allocate and compile; they are not measured
+        self._begin = self._now = self._shown = time.monotonic()
+        self._served_before = self._served = served
+        self.steps = 0
+
+    def tick(self, step: int, served: int) -> None:
+        """Take note of a step."""
+        self._now, self._served = time.monotonic(), served
+        if step <= self._first:
+            self._begin, self._served_before = self._now, served
+        self.steps = max(0, step - self._first)
+
+    @property
+    def seconds(self) -> float:
+        """Time of the measured steps."""
+        return self._now - self._begin
+
+    @property
+    def chars_per_s(self) -> float:
+        """Speed of the measured steps; 0 before there are any."""
+        served = self._served - self._served_before
+        return served / self.seconds if self.seconds > 0 else 0.0
+
+    def since_shown(self) -> float:
+        """Seconds since progress was shown."""
+        return self._now - self._shown
+
+    def shown(self) -> None:
+        """Progress has been shown."""
+        self._shown = self._now
+
+    def leave_out_pause(self) -> None:
+        """The time since the last step does not count."""
+        self._begin += time.monotonic() - self._now

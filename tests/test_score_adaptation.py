@@ -1,0 +1,120 @@
+"""Dynamic evaluation: learns from what it has scored, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from charrnn.adaptation import AdaptationConfig, Adapter
+from charrnn.engine import Engine
+from charrnn.errors import ConfigError
+from charrnn.modelfile import SavedModel
+from charrnn.scoring import Score, Scorer, score_pieces
+from charrnn.vocab import Vocabulary
+
+VOCABULARY = Vocabulary("abcdefgh ")
+
+
+@pytest.fixture(scope="module", params=["lstm", "gru"])
+def saved(request):
+    config = reference.make_config(
+        request.param, layers=2, embedding=4, vocab_size=len(VOCABULARY), hidden=16
+    )
+    weights = reference.random_weights(config, scale=0.3)
+    return SavedModel(
+        config=config,
+        vocabulary=VOCABULARY,
+        weights={name: array.astype(np.float32) for name, array in weights.items()},
+        training={},
+    )
+
+
+def scorer(saved, **rules):
+    return Scorer(Engine(saved.config, saved.weights), saved.vocabulary, **rules)
+
+
+def totals(adapter, text):
+    blocks = list(adapter.score([text]))
+    return Score.total(a for a, _ in blocks), Score.total(b for _, b in blocks)
+
+
+def test_a_repeated_pattern_is_learned_and_the_model_is_not_changed(saved):
+    before = {name: array.copy() for name, array in saved.weights.items()}
+    rules = scorer(saved, eos=True)
+    static, adapted = totals(Adapter(saved, rules), "a bad cabbage ade " * 200)
+    assert adapted.logprob > static.logprob + 300
+    assert (adapted.n_scored, adapted.n_chars) == (static.n_scored, static.n_chars)
+    expected = score_pieces(rules, ["a bad cabbage ade " * 200])
+    assert static.logprob == pytest.approx(expected.logprob, abs=1e-9)
+    for name, array in saved.weights.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_what_comes_later_has_no_influence(saved):
+    """The scores of a beginning are the same whatever follows."""
+    window = AdaptationConfig().window
+    rules = scorer(saved)
+    short = "abc" * window
+    (_, first), *_ = Adapter(saved, rules).score([short])
+    (_, longer), *_ = Adapter(saved, rules).score([short[:-window] + "h" * window])
+    assert first.logprob != longer.logprob
+    head = short[:-window]
+    (_, of_head), *_ = Adapter(saved, rules).score([head])
+    tail = totals(Adapter(saved, rules, AdaptationConfig(step=1e-30)), short)[0]
+    assert of_head.n_scored == len(head)
+    # the first window is scored before anything is learned
+    (static, adapted), *_ = Adapter(saved, rules).score(["abc" * (window // 3)])
+    assert adapted.logprob == pytest.approx(static.logprob, abs=1e-4)
+    assert tail.n_scored == len(short)
+
+
+def test_without_a_step_it_is_the_static_model(saved):
+    """Also after a context, with unknown characters, and with the end."""
+    rules = scorer(saved, context="abc", eos=True)
+    adapter = Adapter(saved, rules, AdaptationConfig(step=1e-30))
+    static, adapted = totals(adapter, "bad? cabbage" * 9)
+    assert adapted.logprob == pytest.approx(static.logprob, abs=1e-3)
+    assert adapted.unknown_logprob == pytest.approx(static.unknown_logprob, abs=1e-3)
+    assert adapted.n_unknown == static.n_unknown == 9
+
+
+def test_learning_goes_on_from_text_to_text(saved):
+    adapter = Adapter(saved, scorer(saved))
+    first, second = (totals(adapter, "fed a cab " * 40)[1] for _ in range(2))
+    assert second.logprob > first.logprob
+
+
+def test_one_update_is_the_formula(saved):
+    """θ - step g/√v and back by the decay, with v = g² after one window: a step of ±step."""
+    config = AdaptationConfig(step=1e-3, decay=0.25, window=8)
+    adapter = Adapter(saved, scorer(saved), config)
+    list(adapter.score(["abcdefgh"]))
+    for (name, weight), trained in zip(
+        adapter._network.named_parameters(), adapter._trained, strict=True
+    ):
+        speed = 1.0 if name.startswith("layers.") else 4.0
+        moved = (weight.detach() - trained).abs()
+        moved = moved[moved > 0]
+        assert len(moved)
+        torch.testing.assert_close(
+            moved.median(), torch.tensor(speed * 1e-3 * 0.75), rtol=2e-2, atol=1e-6
+        )
+
+
+def test_empty_texts(saved):
+    assert list(Adapter(saved, scorer(saved)).score([])) == []
+    ((static, adapted),) = Adapter(saved, scorer(saved, eos=True)).score([""])
+    assert static.n_scored == adapted.n_scored == 1
+    assert adapted.logprob == pytest.approx(static.logprob, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"step": 0}, {"step": math.nan}, {"decay": -0.1}, {"decay": 2}, {"window": 0}]
+)
+def test_settings_out_of_range(wrong):
+    with pytest.raises(ConfigError, match="adaptation"):
+        AdaptationConfig(**wrong)
