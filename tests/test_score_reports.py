@@ -138,7 +138,7 @@ def test_accuracy_by_group_and_in_all():
     assert (total.n, total.n_correct, total.accuracy) == (5, 3, 0.6)
     assert total.interval == wilson(3, 5)
     by_char = judge(pairs, SCORES, per_char=True)[-1]
-    assert by_char.n_correct == 1  # -1, -0.5, -2, -1.5: only b before d
+    assert by_char.n_correct == 2  # a -1, b -0.5, c -2, d -1.5: the last two pairs
 
 
 def test_wilson_on_known_values():

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from charrnn.api import CharModel, load
 from charrnn.cli.options import open_model
+from charrnn.cli.score import WARMUP, Request
 from charrnn.cli.score_input import (
     first_of,
     lines_of,
@@ -37,11 +37,6 @@ from charrnn.scoring import (
     score_pieces,
     scored,
 )
-
-if TYPE_CHECKING:
-    from charrnn.cli.score import Request
-
-WARMUP = 256
 
 
 def report(request: Request, output: str) -> None:

@@ -27,7 +27,6 @@ from charrnn.scoring import (
     word_scores,
 )
 
-FORMATS = ("table", "tsv", "jsonl")
 SHOWN_CHARS = 160
 """A longer text is cut in a table."""
 SURPRISES = 8
@@ -43,7 +42,7 @@ def show_scores(scores: Iterable[Score], output: str) -> Score:
 
     Args:
         scores: one per text.
-        output: one of `FORMATS`; a table waits for all, and leaves out the total of one text.
+        output: table, tsv or jsonl; a table waits for all, and leaves out the total of one text.
     """
     if output != "table":
         records = Records(as_json=output == "jsonl")
@@ -89,7 +88,7 @@ def show_characters(
 
     Args:
         texts: each text and its events.
-        output: one of `FORMATS`.
+        output: table, tsv or jsonl.
         alternatives: how many each event names.
     """
     if output == "table":
@@ -165,7 +164,7 @@ def show_words(texts: Iterable[tuple[str, Iterable[CharScore]]], output: str) ->
 
     Args:
         texts: each text and its events.
-        output: one of `FORMATS`.
+        output: table, tsv or jsonl.
     """
     if output != "table":
         records = Records(as_json=output == "jsonl")

@@ -417,7 +417,6 @@ class Trainer:
 
     def _save_state(self) -> None:
         """Write the metrics and the resume state."""
-        self.run_directory.write_metrics(self._metrics)
         record = {
             "model": self.model.to_dict(),
             "training": self.training.to_dict(),
@@ -441,6 +440,8 @@ class Trainer:
         save_checkpoint(
             self.run_directory.resume, self._network, self._optimizers, self._state, record
         )
+        if self._metrics:
+            self.run_directory.write_metrics(self._metrics)
 
     def _restore(self, record: Mapping[str, Any]) -> None:
         self._state = load_checkpoint(
