@@ -43,6 +43,7 @@ check: lint type test  ## format check, lint, types and tests
 
 bench: $(READY)  ## the speed benchmarks, ratios in one run
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/scoring.py
 
 clean:  ## remove what was built (never runs/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

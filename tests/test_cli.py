@@ -269,7 +269,7 @@ def test_info_of_a_strange_training_record(charrnn, tiny_model, tmp_path, record
 @POSIX
 def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     """The life of a run: Ctrl-C saves it, --resume ends it, nothing writes over it."""
-    options = ("--out", "out", "--steps", 800, "--sample-every", 0, "--seed", 1, *TRAIN)
+    options = ("--out", "out", "--steps", 400, "--sample-every", 0, "--seed", 1, *TRAIN)
     process = start("train", text, *options, cwd=tmp_path)
     head = []
     for line in process.stderr:
@@ -287,7 +287,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     assert "charrnn sample -m out" in stopped.err
     assert "charrnn train --resume --out out" in stopped.err
     step = load_model(tmp_path / "out" / "model.safetensors").training["step"]
-    assert 0 < step < 800
+    assert 0 < step < 400
 
     resumed = charrnn("train", "--resume", "--out", "out")
     assert resumed.code == 0, resumed.err
@@ -296,7 +296,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     assert "Done after" in resumed.err
     assert load_model(tmp_path / "out" / "model.safetensors").training["step"] > step
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").open()]
-    assert rows[-1]["step"] == 800
+    assert rows[-1]["step"] == 400
     plain = [line for line in resumed.err.splitlines() if line.startswith("step ")]
     assert len(plain) == len(rows) - len([r for r in rows if f"step {r['step']:,}/" in stopped.err])
 

@@ -143,7 +143,7 @@ def test_the_default_of_eos_is_the_models_and_said(score, tiny_model, tmp_path):
 def test_unknown_characters(score):
     out, err = score("a€b?", "--on-unknown", "skip")
     assert (rows_of(out)[0]["n_chars"], rows_of(out)[0]["n_skipped"]) == ("2", "2")
-    assert "left out 2 unknown: '€' (U+20AC) at position 1" in err
+    assert "2 unknown characters left out: '€' (U+20AC) at position 1" in err
     out, err = score("fine", "a€b", "--on-unknown", "error", "--eos", code=1)
     assert err.startswith("charrnn: text 2 has characters the model has never seen: '€' (U+20AC)")
 

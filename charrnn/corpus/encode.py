@@ -101,8 +101,8 @@ def _encode(
         "config": config.to_dict(),
         "vocabulary": written.vocabulary.to_dict(),
         "n_chars": draft.length - n_documents,
-        "n_train": split.n_train,
-        "n_val": split.n_val,
+        "n_train": written.n_train,
+        "n_val": draft.length - written.n_train,
         "n_bytes": written.n_bytes,
         "n_unknown": written.n_unknown,
         "n_documents": n_documents,
@@ -154,7 +154,7 @@ class _Split:
     """Which ids are for training: the first `n_train`, or those of the training documents."""
 
     n_train: int
-    n_val: int
+    """Of one long text; 0 for documents."""
     documents: Documents | None
 
     def pieces(self, draft: Draft) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
@@ -165,11 +165,11 @@ class _Split:
             if self.documents is None:
                 train = np.arange(begin, begin + len(ids)) < self.n_train
             else:
-                ends = ids == end_id
-                passed = np.cumsum(ends)
-                kept = self.documents.is_validation(np.arange(number, number + passed[-1] + 1))
-                train = ~kept[passed - ends]
-                number += int(passed[-1])
+                ends = np.flatnonzero(ids == end_id) + 1
+                kept = self.documents.is_validation(np.arange(number, number + len(ends) + 1))
+                edges = np.concatenate([[0], ends, [len(ids)]])
+                train = ~np.repeat(kept, np.diff(edges))
+                number += len(ends)
             yield ids, train
             begin += len(ids)
 
@@ -182,7 +182,7 @@ def _split(draft: Draft, folder: Path, config: CorpusConfig) -> _Split:
         if share is None:
             share = default if draft.length >= TINY else 0.0
         n_train = max(1, int(draft.length * (1 - share)))
-        return _Split(n_train=n_train, n_val=draft.length - n_train, documents=None)
+        return _Split(n_train=n_train, documents=None)
     end_id, begin, n = draft.find(END), 0, 0
     with open(folder / DOCUMENTS_FILE, "wb") as file:
         for ids in draft.pieces():
@@ -195,9 +195,7 @@ def _split(draft: Draft, folder: Path, config: CorpusConfig) -> _Split:
         seed=config.split_seed,
         threshold=choose_threshold(n, config.val_fraction, default, config.split_seed),
     )
-    split = _Split(n_train=0, n_val=0, documents=documents)
-    n_train = sum(int(train.sum()) for _, train in split.pieces(draft))
-    return _Split(n_train=n_train, n_val=draft.length - n_train, documents=documents)
+    return _Split(n_train=0, documents=documents)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +203,7 @@ class _Written:
     """What writing the final ids has shown."""
 
     vocabulary: Vocabulary
+    n_train: int
     n_unknown: int
     n_bytes: int
     n_newlines: int
@@ -213,10 +212,11 @@ class _Written:
 def _write_ids(draft: Draft, split: _Split, folder: Path, config: CorpusConfig) -> _Written:
     """Count, choose the vocabulary, and write the final ids."""
     size = len(draft.codes)
-    counts, totals = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    counts, others = np.zeros(size, np.int64), np.zeros(size, np.int64)
     for ids, train in split.pieces(draft):
-        totals += np.bincount(ids, minlength=size)
         counts += np.bincount(ids[train], minlength=size)
+        others += np.bincount(ids[~train], minlength=size)
+    totals, n_train = counts + others, int(counts.sum())
     codes = np.array(draft.codes, dtype=np.int64)
     is_text = codes != END
     vocabulary: Vocabulary
@@ -235,11 +235,12 @@ def _write_ids(draft: Draft, split: _Split, folder: Path, config: CorpusConfig) 
     with open(folder / IDS_FILE, "wb") as file:
         for ids in draft.pieces():
             file.write(final[ids].tobytes())
-        if split.documents is None and split.n_val == 0:
+        if split.documents is None and n_train == draft.length:
             # the end of the text is in the training part, so its end can be learned
             file.write(np.array([EOS_ID], dtype=vocabulary.id_dtype).tobytes())
     return _Written(
         vocabulary=vocabulary,
+        n_train=n_train,
         n_unknown=int(totals[final == UNK_ID].sum()),
         n_bytes=n_bytes,
         n_newlines=int(totals[codes == NEWLINE].sum()),

@@ -284,15 +284,17 @@ def _adapted(static: Score, adapted: Score) -> dict[str, Any]:
 def tell_about(total: Score, *, n_empty: int, eos: bool) -> None:
     """Say on stderr which characters were unknown, and that texts were empty."""
     if total.unknown:
+        n, fate = total.n_unknown, "scored as UNK"
         if total.n_skipped:
-            what = f"left out {total.n_skipped:,} unknown"
-        else:
-            what = f"scored as UNK {total.n_unknown:,} unknown"
-        print(f"{what}: {list_unknown(total.unknown)}", file=sys.stderr)
+            n, fate = total.n_skipped, "left out"
+        what = "unknown character" if n == 1 else "unknown characters"
+        print(f"{n:,} {what} {fate}: {list_unknown(total.unknown)}", file=sys.stderr)
     if n_empty:
-        said = "only the end of it is scored" if eos else "nothing of it is scored"
-        which = "an empty text" if n_empty == 1 else f"{n_empty:,} empty texts"
-        print(f"{which}: {said.replace('it', 'it' if n_empty == 1 else 'each')}", file=sys.stderr)
+        which, it = (
+            ("an empty text", "it") if n_empty == 1 else (f"{n_empty:,} empty texts", "each")
+        )
+        said = f"only the end of {it} is scored" if eos else f"nothing of {it} is scored"
+        print(f"{which}: {said}", file=sys.stderr)
 
 
 def tell_lanes(found: LaneScore, lanes: int, warmup: int) -> None:

@@ -113,6 +113,7 @@ class Engine:
         self.output_bias = arrays["output.bias"]
         self._embedding = arrays.get("embedding.weight")
         table = self._build_table()
+        self._has_table = table is not None
         self.first_input: Callable[[Any], Array] = (
             self._project_embedding if table is None else table.__getitem__
         )
@@ -173,7 +174,9 @@ class Engine:
         x_T = np.empty((*ids_T.shape, self.config.hidden_size), self.dtype)
         # the first layer's input products are fetched step by step: a row of the table is read
         # while it is in the cache, and an array [T, B, G·H] of them is never made
-        z_T: Iterable[Array] = map(self.first_input, ids_T)
+        z_T: Iterable[Array] = (
+            map(self.first_input, ids_T) if self._has_table else self.first_input(ids_T)
+        )
         for k, (layer, mine) in enumerate(zip(self.layers, state.layers, strict=True)):
             if k:
                 z_T = _rows(layer.project, x_T)
