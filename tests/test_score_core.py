@@ -158,7 +158,9 @@ def test_totals_of_many_tiny_values_lose_nothing():
     total = Score.total(itertools.repeat(one, n))
     assert total.logprob == total.unknown_logprob == math.fsum(itertools.repeat(-0.1, n))
     assert total.n_scored == n
-    assert Score.total([score_of(-1e17), *[score_of(-1.0)] * 1000]).logprob == -(1e17 + 1000)
+    tiny, huge = [score_of(-1.0)] * 1000, [score_of(-1e17)]
+    assert Score.total([*huge, *tiny]).logprob == -(1e17 + 1000)
+    assert Score.total([score_of(-0.3), *huge, score_of(1e17)]).logprob == -0.3
 
 
 def test_target_logprobs_are_those_of_log_softmax():

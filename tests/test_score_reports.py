@@ -345,6 +345,7 @@ def test_the_page_is_wellformed_and_escaped():
     assert "</script><b>&amp;\"'" in shown
     assert "<model> & co" in shown
     assert not set(made) & {"\0", "\x1b"}
+    assert not set(found.scripts[0]) & set("<>&")  # nothing in it can end the script
     rows = json.loads(found.scripts[0])
     assert len(rows) == len(nasty) + 2 + 3
     assert made.count('<span class="l') == len(rows)
