@@ -187,7 +187,7 @@ def _split(draft: Draft, folder: Path, config: CorpusConfig) -> _Split:
     with open(folder / DOCUMENTS_FILE, "wb") as file:
         for ids in draft.pieces():
             ends = np.flatnonzero(ids == end_id) + (begin + 1)
-            ends.astype(np.int64).tofile(file)
+            file.write(ends.astype(np.int64).tobytes())
             n += len(ends)
             begin += len(ids)
     documents = Documents(

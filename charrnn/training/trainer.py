@@ -45,8 +45,8 @@ EXPLOSION, EXPLOSION_FROM = 1.5, 100
 MAX_ROLLBACKS = 3
 ROLLBACK_SCALE = 0.3
 MIN_MEASURED_STEPS = 5
-OVERRUN = 0.05
-"""Share by which a run may exceed its time before steps are taken off."""
+REPLAN_SHARE = 0.05
+"""Share of its time by which a run may miss its end before the number of steps is changed."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
 TRAIN_LOSS_CHARS = 100_000
 """Most characters of the training text read for the final comparison with validation."""
@@ -271,17 +271,18 @@ class Trainer:
         )
 
     def _keep_to_time(self) -> Iterator[events.Event]:
-        """Take steps off the plan when a machine that has slowed down would overrun its time."""
+        """Change the number of steps when the machine turns out slower or faster than measured."""
         budget_s, total = self.training.time_s, self._total_steps
-        if budget_s is None or total is None:
+        if budget_s is None or total is None or self._done():
             return
         step_s = self._chars_per_step / max(self._speed, 1e-9)
-        needed_s = self._elapsed + (total - self._step) * step_s + self._evaluation_s()
-        if needed_s > budget_s * (1 + OVERRUN):
-            left_s = budget_s - self._elapsed - self._evaluation_s()
+        needed_s = (total - self._step) * step_s
+        left_s = budget_s - self._elapsed - self._evaluation_s()
+        if abs(needed_s - left_s) > REPLAN_SHARE * budget_s:
             self._total_steps = self._step + max(1, int(left_s / step_s))
+            change = "slower" if self._total_steps < total else "faster"
             yield events.Notice(
-                text=f"the machine is slower than measured at the start: {self._total_steps:,} "
+                text=f"the machine is {change} than measured before: {self._total_steps:,} "
                 f"steps instead of {total:,}"
             )
 
