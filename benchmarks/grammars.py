@@ -60,10 +60,8 @@ def reber(folder: Path, seconds: float) -> None:
         remembered = sum(len(s) > 3 and s[1] == s[-2] for s in samples) / SAMPLES
         total = Score.total(model.score_many(fresh, eos=True))
         found = total.bits_per_char
-        print(
-            f"| {cell} | {accepted:.1%} | {remembered:.1%} | {found:.4f} | {found / exact - 1:.1%} |",
-            flush=True,
-        )
+        shares = f"{accepted:.1%} | {remembered:.1%}"
+        print(f"| {cell} | {shares} | {found:.4f} | {found / exact - 1:.1%} |", flush=True)
 
 
 def agreement(folder: Path, seconds: float) -> None:

@@ -112,13 +112,15 @@ class Lanes:
         return start, start, end
 
     def _line_start(self, position: int) -> int:
-        """Return the first line start at or after a position, or the position itself."""
+        """Return the first line start at or after a position; the position if none is near."""
         if self.newline_id is None or position == 0:
             return position
         near = self.ids[position - 1 : position - 1 + LINE_SEARCH]
         ends = np.flatnonzero(near == self.newline_id)
-        found = position + int(ends[0]) if len(ends) else position
-        return found % len(self.ids)
+        if len(ends):
+            return (position + int(ends[0])) % len(self.ids)
+        is_last_line = position - 1 + LINE_SEARCH >= len(self.ids)
+        return 0 if is_last_line else position
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the text and the random generator, as JSON values."""

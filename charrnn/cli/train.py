@@ -40,6 +40,7 @@ def _option(default: Any, *names: str, auto: bool, panel: str, **more: Any) -> A
 
 
 def train(
+    context: typer.Context,
     corpus: list[Path] = typer.Argument(
         None,
         metavar="CORPUS...",
@@ -192,6 +193,9 @@ def train(
     if not corpus and not resume:
         raise ConfigError("no corpus given: name a text file, a directory, or - for stdin")
 
+    if resume:
+        _refuse_settings(context)
+
     from charrnn.api import prepare_resume, prepare_training
     from charrnn.display.train import TrainingDisplay
 
@@ -212,6 +216,18 @@ def train(
             for event in trainer.run():
                 display.show(event)
     return 130 if trainer.stop_requested else 0
+
+
+def _refuse_settings(context: typer.Context) -> None:
+    """Refuse options that a resumed run would not heed."""
+    heeded = {"corpus", "out", "name", "resume", "quiet"}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.name not in heeded and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--resume goes on with the settings of the run: leave out {parameter.opts[0]}, or "
+                "start a new run"
+            )
 
 
 @contextmanager

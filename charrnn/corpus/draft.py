@@ -32,7 +32,7 @@ class Draft:
         self._last = 0
         self.dtype: type[np.unsignedinteger[Any]] = np.uint8
         self._file = file
-        # int32, one entry a code; the pages of unused planes are never touched
+        # one entry for each code there is: 4.4 MB
         self._ids = np.full(END + 1, -1, dtype=np.int32)
 
     def write(self, codes: Codes) -> None:

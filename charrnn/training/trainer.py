@@ -156,9 +156,12 @@ class Trainer:
         yield from self._notices()
         if self._total_steps is None and self.training.time_s is None:
             yield self._plan(self._steps_of_budget(), None)
-        yield from self._loop()
-        if self._evaluated_step != self._step:
-            yield from self._evaluate()
+        while True:  # once, unless the last evaluation rolls back
+            yield from self._loop()
+            if self._evaluated_step != self._step:
+                yield from self._evaluate()
+            if self._done():
+                break
         yield self._finish()
 
     def _notices(self) -> Iterator[events.Notice]:
@@ -463,7 +466,16 @@ class Trainer:
         self._lanes.load_state_dict(record["lanes"])
 
     def _finish(self) -> events.Finished:
-        """Compare with the training text, and close the run unless it was interrupted."""
+        """Compare with the training text, and close the run unless it was interrupted.
+
+        Raises:
+            DivergenceError: the run was stopped before there was a sound model.
+        """
+        if not self.run_directory.model.exists():
+            raise DivergenceError(
+                "the run was stopped after its loss had exploded, before there was a model to "
+                "save: try a lower --lr"
+            )
         complete = not self.stop_requested or self._step == self._total_steps
         stale = self.training.patience and self._stale >= self.training.patience
         train_loss = self._measure(validation=False, limit=TRAIN_LOSS_CHARS)
