@@ -24,8 +24,8 @@ NetworkState = list[tuple[Tensor, ...]]
 class CharNetwork(nn.Module):
     """Embedding (or one-hot) → stacked recurrent layers → logits.
 
-    Dropout (Zaremba et al. 2014) acts on the input, between layers and before the output, never
-    on the recurrent connections. One mask is drawn per lane and window and kept for all its
+    Dropout (Zaremba et al. 2014) acts on the input at a rate of its own, between layers and before
+    the output, never on the recurrent connections. One mask is drawn per lane and window and kept for all its
     characters (Gal & Ghahramani 2016).
 
     Initialisation, per layer:
@@ -38,11 +38,14 @@ class CharNetwork(nn.Module):
         output             zero bias, uniform weights within ±1/√H
     """
 
-    def __init__(self, config: ModelConfig, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, config: ModelConfig, *, dropout: float = 0.0, input_dropout: float = 0.0
+    ) -> None:
         """Build and initialise with torch's current random generator."""
         super().__init__()
         self.config = config
         self.dropout = dropout
+        self.input_dropout = input_dropout
         self.embedding = (
             nn.Embedding(config.vocab_size, config.embedding_size)
             if config.embedding_size
@@ -106,8 +109,8 @@ class CharNetwork(nn.Module):
         else:
             x_TBI = F.one_hot(ids_TB, self.config.vocab_size).to(self.output.weight.dtype)
         after: NetworkState = []
-        for layer, parts in zip(self.layers, state, strict=True):
-            x_TBI = self._drop(x_TBI)
+        for k, (layer, parts) in enumerate(zip(self.layers, state, strict=True)):
+            x_TBI = self._drop(x_TBI, self.dropout if k else self.input_dropout)
             before = tuple(part.unsqueeze(0) for part in parts)
             if len(before) == 2:
                 x_TBI, (h, c) = layer(x_TBI, before)
@@ -115,14 +118,14 @@ class CharNetwork(nn.Module):
             else:
                 x_TBI, h = layer(x_TBI, before[0])
                 after.append((h.squeeze(0),))
-        logits_TBV = self.output(self._drop(x_TBI))
+        logits_TBV = self.output(self._drop(x_TBI, self.dropout))
         return logits_TBV.transpose(0, 1), after
 
-    def _drop(self, x_TBI: Tensor) -> Tensor:
+    def _drop(self, x_TBI: Tensor, rate: float) -> Tensor:
         """Apply one dropout mask per lane to all characters of the window."""
-        if not self.training or self.dropout == 0:
+        if not self.training or rate == 0:
             return x_TBI
-        keep = 1 - self.dropout
+        keep = 1 - rate
         mask_BI = torch.empty_like(x_TBI[0]).bernoulli_(keep).div_(keep)
         return x_TBI * mask_BI
 

@@ -84,7 +84,13 @@ def train(
         None, "--embedding", help="Width of the character embedding; 0 means one-hot."
     ),
     dropout: float = _model(
-        None, "--dropout", help="Dropout on inputs, between layers and before the output."
+        None, "--dropout", help="Dropout between layers and before the output."
+    ),
+    input_dropout: float = _model(
+        TrainingConfig.input_dropout,
+        "--input-dropout",
+        auto=False,
+        help="Dropout on the characters' embedding.",
     ),
     budget: str = _training(
         None,
@@ -174,6 +180,7 @@ def train(
         "num_layers": layers,
         "embedding_size": embedding,
         "dropout": dropout,
+        "input_dropout": input_dropout,
         "time_s": parse_duration(budget),
         "epochs": epochs,
         "steps": steps,

@@ -40,6 +40,8 @@ class Conversation:
             table.add_row(str(number), Text(proposal.replace("\n", "⏎ ")))
         if proposals:
             self._console.print(table)
+        elif text:
+            self._console.print("The model would end here.", style="dim")
         try:
             return self._console.input("[bold cyan]> [/]")
         except EOFError:

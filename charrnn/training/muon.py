@@ -68,6 +68,8 @@ class Muon(torch.optim.Optimizer):
 def orthogonalise(blocks: Tensor) -> Tensor:
     """Return about U V^T for each block U S V^T, `[n, H, H]`, in float32.
 
+    One iteration is x ← a x + (b G + c G²) x with G = x x^T.
+
     The products run in bfloat16 where the processor has it: the iteration forgives rounding.
     """
     a, b, c = COEFFICIENTS
@@ -77,7 +79,7 @@ def orthogonalise(blocks: Tensor) -> Tensor:
     x = blocks.to(torch.bfloat16 if fast else torch.float32)
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     result: Tensor = x.float()
     return result

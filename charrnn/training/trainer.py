@@ -85,7 +85,9 @@ class Trainer:
         self._started = time.monotonic() if started is None else started
         self._device = choose_device(training.device)
         torch.manual_seed(training.seed)
-        self._network = CharNetwork(model, dropout=training.dropout).to(self._device)
+        self._network = CharNetwork(
+            model, dropout=training.dropout, input_dropout=training.input_dropout
+        ).to(self._device)
         self._optimizers = build_optimizers(self._network, training)
         self._batch_size, self._bptt = fit_window(
             corpus.n_train, training.batch_size, training.bptt
