@@ -39,6 +39,9 @@ from charrnn.sizing import complete_settings
 if TYPE_CHECKING:
     from charrnn.training import Trainer
 
+FINE_TUNING_RATE = 3e-3
+"""Peak learning rate when a trained model is trained further: it has less far to go."""
+
 
 class CharModel:
     """A trained model, ready to write and to score.
@@ -213,6 +216,8 @@ def train(
     corpus: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     out: str | os.PathLike[str] | None = None,
+    init: str | os.PathLike[str] | None = None,
+    held_out: Sequence[str | os.PathLike[str]] = (),
     **options: Any,
 ) -> CharModel:
     """Train on one or several texts and return the best model.
@@ -220,6 +225,9 @@ def train(
     Args:
         corpus: path or paths, directories included.
         out: run directory; without it `runs/<corpus name>`.
+        init: model to begin from, instead of random weights; its shape is kept, and new characters
+            are added to its alphabet.
+        held_out: files to validate on, instead of a share of the corpus.
         options: fields of `ModelConfig`, `TrainingConfig` and `CorpusConfig`; what is not given
             is chosen from the corpus and the budget.
 
@@ -227,7 +235,8 @@ def train(
         CharRNNError: the corpus, an option or the run directory is unusable.
     """
     paths = [corpus] if isinstance(corpus, (str, os.PathLike)) else list(corpus)
-    trainer = prepare_training(paths, out=None if out is None else Path(out), **options)
+    directory = None if out is None else Path(out)
+    trainer = prepare_training(paths, out=directory, init=init, held_out=held_out, **options)
     for _ in trainer.run():
         pass
     return load(trainer.run_directory.model)
@@ -238,6 +247,8 @@ def prepare_training(
     *,
     out: Path | None = None,
     name: str | None = None,
+    init: str | os.PathLike[str] | None = None,
+    held_out: Sequence[str | os.PathLike[str]] = (),
     started: float | None = None,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -249,6 +260,9 @@ def prepare_training(
     """
     started = time.monotonic() if started is None else started
     options = {key: value for key, value in options.items() if value is not None}
+    initial = None if init is None else load_model(find_model(Path(init)))
+    if initial is not None:
+        options = {**_settings_of(initial, options), **options}
     text_fields = {field.name for field in dataclasses.fields(CorpusConfig)}
     text = CorpusConfig(
         split_seed=options.get("seed", TrainingConfig.seed),
@@ -258,7 +272,14 @@ def prepare_training(
     complete_settings(1_000_000, 100, settings)  # a bad option is told before a long encoding
     run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
     try:
-        corpus = encode_corpus(paths, run.corpus, text, progress=progress)
+        corpus = encode_corpus(
+            paths,
+            run.corpus,
+            text,
+            held_out=held_out,
+            known=() if initial is None else initial.vocabulary.characters,
+            progress=progress,
+        )
     except BaseException:
         with contextlib.suppress(OSError):
             run.path.rmdir()  # made for this run and still empty
@@ -267,7 +288,25 @@ def prepare_training(
 
     from charrnn.training import Trainer  # torch: only when it is certain to be needed
 
-    return Trainer(corpus, model, training, run, started=started)
+    return Trainer(corpus, model, training, run, initial=initial, started=started)
+
+
+def _settings_of(initial: SavedModel, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a model to begin from decides.
+
+    Raises:
+        ConfigError: an option contradicts the model.
+    """
+    shape = initial.config.to_dict()
+    del shape["vocab_size"]
+    decided = {**shape, "unit": initial.vocabulary.unit, "normalize": initial.text.normalize}
+    for name, value in decided.items():
+        if options.get(name, value) != value:
+            raise ConfigError(
+                f"the model to begin from has {name.replace('_', ' ')} {value}, not "
+                f"{options[name]}: leave that option out"
+            )
+    return {**decided, "learning_rate": FINE_TUNING_RATE}
 
 
 def prepare_resume(

@@ -25,8 +25,8 @@ class CharNetwork(nn.Module):
     """Embedding (or one-hot) → stacked recurrent layers → logits.
 
     Dropout (Zaremba et al. 2014) acts on the input at a rate of its own, between layers and before
-    the output, never on the recurrent connections. One mask is drawn per lane and window and kept for all its
-    characters (Gal & Ghahramani 2016).
+    the output, never on the recurrent connections. One mask is drawn per lane and window and kept
+    for all its characters (Gal & Ghahramani 2016).
 
     Initialisation, per layer:
         recurrent weights  orthogonal in each gate (Saxe et al. 2014); for the relu RNN the

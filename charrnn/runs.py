@@ -29,6 +29,11 @@ class RunDirectory:
         return self.path / MODEL_FILE
 
     @property
+    def last(self) -> Path:
+        """The model at the end of the run, if it was not the best."""
+        return self.path / "last.safetensors"
+
+    @property
     def resume(self) -> Path:
         """Everything needed to go on where the run stopped."""
         return self.path / RESUME_FILE

@@ -58,9 +58,11 @@ class Vocabulary:
             raise ConfigError("a vocabulary is a set of single, distinct characters")
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], min_count: int = 1) -> Vocabulary:
-        """Keep the characters that occur at least `min_count` times."""
-        kept = [c for c, n in counts.items() if n >= max(1, min_count)]
+    def from_counts(
+        cls, counts: Mapping[str, int], min_count: int = 1, known: Iterable[str] = ()
+    ) -> Vocabulary:
+        """Keep the characters that occur at least `min_count` times, and those known before."""
+        kept = {c for c, n in counts.items() if n >= max(1, min_count)}.union(known)
         if not kept:
             raise ConfigError(
                 f"no character occurs {min_count} times in the training text: lower the min count"

@@ -29,6 +29,7 @@ LAYERS = {
     "engine": 2,
     "network": 2,
     "batches": 2,
+    "transfer": 2,
     "sampling": 3,
     "scoring": 3,
     "novelty": 3,

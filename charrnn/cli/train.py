@@ -53,7 +53,7 @@ def train(
         help="What ends with EOS: none (one long text), line, blank-line or file.",
     ),
     unit: str = _corpus(
-        CorpusConfig.unit, "--unit", help="char, or byte: any language, nothing unknown."
+        None, "--unit", shown="char", help="char, or byte: any language, nothing unknown."
     ),
     min_count: int = _corpus(
         CorpusConfig.min_count, "--min-count", help="Characters rarer than this become UNK."
@@ -65,7 +65,7 @@ def train(
         help="Share kept for validation: the end of the text, or whole documents.",
     ),
     normalize: str = _corpus(
-        CorpusConfig.normalize, "--normalize", help="Unicode normalisation: none, nfc or nfkc."
+        None, "--normalize", shown="none", help="Unicode normalisation: none, nfc or nfkc."
     ),
     encoding: str = _corpus(
         CorpusConfig.encoding, "--encoding", help="Of the files; auto is UTF-8 or by its mark."
@@ -74,12 +74,25 @@ def train(
         CorpusConfig.errors, "--errors", help="Undecodable bytes: strict or replace."
     ),
     glob: str = _corpus(CorpusConfig.glob, "--glob", help="Files to read in directories."),
-    cell: str = _model("lstm", "--cell", auto=False, help="Recurrent cell: lstm, gru or rnn."),
+    held_out: list[Path] = _corpus(
+        [], "--held-out", metavar="FILE", shown="none", help="Validate on this file instead."
+    ),
+    init: Path = _model(
+        None,
+        "--init",
+        auto=False,
+        shown="random weights",
+        metavar="MODEL",
+        help="Begin from a trained model; its shape is kept, its alphabet grows.",
+    ),
+    cell: str = _model(
+        None, "--cell", auto=False, shown="lstm", help="Recurrent cell: lstm, gru or rnn."
+    ),
     nonlinearity: str = _model(
-        "tanh", "--nonlinearity", auto=False, help="Of the rnn cell: tanh or relu."
+        None, "--nonlinearity", auto=False, shown="tanh", help="Of the rnn cell: tanh or relu."
     ),
     hidden: int = _model(None, "--hidden", help="Units per layer."),
-    layers: int = _model(1, "--layers", auto=False, help="Stacked recurrent layers."),
+    layers: int = _model(None, "--layers", auto=False, shown="1", help="Stacked recurrent layers."),
     embedding: int = _model(
         None, "--embedding", help="Width of the character embedding; 0 means one-hot."
     ),
@@ -215,6 +228,8 @@ def train(
                 corpus,
                 out=out,
                 name=name,
+                init=init,
+                held_out=held_out,
                 started=started,
                 progress=display.encoded,
                 **settings,

@@ -53,6 +53,8 @@ class Corpus:
     """Of the (decompressed) bytes of all inputs, in order."""
     paths: tuple[str, ...]
     """Absolute paths of the files read; empty when standard input was among them."""
+    has_held_out: bool
+    """True if the validation part is from files of its own."""
     encodings: tuple[str, ...]
     """Encodings found."""
     newlines: tuple[str, ...]
@@ -104,7 +106,12 @@ def load_corpus(folder: Path) -> Corpus:
         documents = None
         if config.documents != "none":
             ends = np.memmap(folder / DOCUMENTS_FILE, dtype=np.int64, mode="r")
-            documents = Documents(ends=ends, seed=config.split_seed, threshold=record["threshold"])
+            documents = Documents(
+                ends=ends,
+                seed=config.split_seed,
+                threshold=record["threshold"],
+                held_out_from=record["held_out_from"],
+            )
         extra = 1 if documents is None and record["n_val"] == 0 else 0
         if len(ids) != record["n_train"] + record["n_val"] + extra:
             raise ValueError("its length is not the one recorded")
@@ -122,6 +129,7 @@ def load_corpus(folder: Path) -> Corpus:
             n_duplicates=record["n_duplicates"],
             sha256=record["sha256"],
             paths=tuple(record["paths"]),
+            has_held_out=record["has_held_out"],
             encodings=tuple(record["encodings"]),
             newlines=tuple(record["newlines"]),
             mean_line=record["mean_line"],
@@ -143,7 +151,7 @@ def check_unchanged(corpus: Corpus, paths: Sequence[str | os.PathLike[str]]) -> 
     Raises:
         CorpusError: the text is not the same, or a file is gone.
     """
-    wanted = paths or corpus.paths
+    wanted = corpus.paths if corpus.has_held_out else paths or corpus.paths
     sources = find_sources(wanted, corpus.config.glob) if wanted else []
     if not sources or any(source.path is None for source in sources):
         return

@@ -32,11 +32,14 @@ class Documents:
         ends: `[n]`, where each document ends in the ids (one past its EOS); memory-mapped.
         seed: of the choice of validation documents.
         threshold: a document is kept for validation if its random number is below it.
+        held_out_from: number of the first document of a held-out file; those and only those are
+            for validation then.
     """
 
     ends: Spans
     seed: int
     threshold: float
+    held_out_from: int | None = None
 
     def __len__(self) -> int:
         """Return the number of documents."""
@@ -44,6 +47,9 @@ class Documents:
 
     def is_validation(self, numbers: NDArray[Any]) -> NDArray[np.bool_]:
         """Say for each document number whether it is kept for validation."""
+        if self.held_out_from is not None:
+            held_out: NDArray[np.bool_] = numbers >= self.held_out_from
+            return held_out
         return _luck(self.seed, numbers) < self.threshold
 
     def blocks(self) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,8 @@ def encode_corpus(
     folder: Path,
     config: CorpusConfig | None = None,
     *,
+    held_out: Sequence[str | os.PathLike[str]] = (),
+    known: Iterable[str] = (),
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
     """Read the inputs once and write their ids to `folder`.
@@ -55,6 +57,8 @@ def encode_corpus(
         paths: files, directories, or `-` for standard input.
         folder: where the encoded text goes; made if needed.
         config: how files become ids.
+        held_out: files that are the validation part, instead of a share of `paths`.
+        known: characters that the alphabet has in any case.
         progress: called with the number of ids written so far.
 
     Raises:
@@ -64,9 +68,10 @@ def encode_corpus(
     """
     config = config or CorpusConfig()
     sources = find_sources(paths, config.glob)
+    validation = find_sources(held_out, config.glob) if held_out else []
     existed = folder.exists()
     try:
-        return _encode(sources, folder, config, progress)
+        return _encode(sources, validation, folder, config, known, progress)
     except BaseException:
         if not existed:
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,8 +80,10 @@ def encode_corpus(
 
 def _encode(
     sources: Sequence[Source],
+    validation: Sequence[Source],
     folder: Path,
     config: CorpusConfig,
+    known: Iterable[str],
     progress: Callable[[int], None] | None,
 ) -> Corpus:
     draft_path = folder / "draft.bin"
@@ -87,12 +94,15 @@ def _encode(
                 draft = Draft(file)
                 digest, form = hashlib.sha256(), Form()
                 _read_all(sources, draft, config, digest, form, progress)
-                if draft.length == 0:
+                n_first = draft.length
+                if validation:
+                    _read_all(validation, draft, config, digest, form, progress)
+                if n_first == 0:
                     raise CorpusError(
                         f"{names(sources)} has no text in it: give a file with some characters"
                     )
-                split = _split(draft, folder, config)
-                written = _write_ids(draft, split, folder, config)
+                split = _split(draft, folder, config, n_first if validation else None)
+                written = _write_ids(draft, split, folder, config, known)
         finally:
             draft_path.unlink(missing_ok=True)
     n_documents = len(split.documents) if split.documents is not None else 0
@@ -107,9 +117,11 @@ def _encode(
         "n_unknown": written.n_unknown,
         "n_documents": n_documents,
         "n_duplicates": None,
+        "has_held_out": bool(validation),
+        "held_out_from": split.documents.held_out_from if split.documents is not None else None,
         "threshold": split.documents.threshold if split.documents is not None else 0.0,
         "sha256": digest.hexdigest(),
-        "paths": _absolute(sources),
+        "paths": _absolute([*sources, *validation]),
         "encodings": sorted(form.encodings),
         "newlines": sorted(form.newlines),
         "mean_line": draft.length / (written.n_newlines + 1),
@@ -174,9 +186,14 @@ class _Split:
             begin += len(ids)
 
 
-def _split(draft: Draft, folder: Path, config: CorpusConfig) -> _Split:
-    """Choose the training part; for documents, write where they end."""
+def _split(draft: Draft, folder: Path, config: CorpusConfig, n_first: int | None) -> _Split:
+    """Choose the training part; for documents, write where they end.
+
+    `n_first` is the number of ids before those of the held-out files, if there are any.
+    """
     default = min(VALIDATION_SHARE, VALIDATION_CHARS / draft.length)
+    if config.documents == "none" and n_first is not None:
+        return _Split(n_train=n_first, documents=None)
     if config.documents == "none":
         share = config.val_fraction
         if share is None:
@@ -184,16 +201,20 @@ def _split(draft: Draft, folder: Path, config: CorpusConfig) -> _Split:
         n_train = max(1, int(draft.length * (1 - share)))
         return _Split(n_train=n_train, documents=None)
     end_id, begin, n = draft.find(END), 0, 0
+    held_out_from = None
     with open(folder / DOCUMENTS_FILE, "wb") as file:
         for ids in draft.pieces():
             ends = np.flatnonzero(ids == end_id) + (begin + 1)
             file.write(ends.astype(np.int64).tobytes())
+            if n_first is not None and begin <= n_first:
+                held_out_from = n + int(np.searchsorted(ends, n_first, side="right"))
             n += len(ends)
             begin += len(ids)
     documents = Documents(
         ends=np.memmap(folder / DOCUMENTS_FILE, dtype=np.int64, mode="r"),
         seed=config.split_seed,
         threshold=choose_threshold(n, config.val_fraction, default, config.split_seed),
+        held_out_from=held_out_from,
     )
     return _Split(n_train=0, documents=documents)
 
@@ -209,7 +230,9 @@ class _Written:
     n_newlines: int
 
 
-def _write_ids(draft: Draft, split: _Split, folder: Path, config: CorpusConfig) -> _Written:
+def _write_ids(
+    draft: Draft, split: _Split, folder: Path, config: CorpusConfig, known: Iterable[str]
+) -> _Written:
     """Count, choose the vocabulary, and write the final ids."""
     size = len(draft.codes)
     counts, others = np.zeros(size, np.int64), np.zeros(size, np.int64)
@@ -227,7 +250,7 @@ def _write_ids(draft: Draft, split: _Split, folder: Path, config: CorpusConfig) 
     else:
         characters = [chr(code) for code in codes[is_text]]
         vocabulary = Vocabulary.from_counts(
-            dict(zip(characters, counts[is_text].tolist(), strict=True)), config.min_count
+            dict(zip(characters, counts[is_text].tolist(), strict=True)), config.min_count, known
         )
         final = np.full(size, EOS_ID, dtype=vocabulary.id_dtype)
         final[is_text] = vocabulary.encode("".join(characters))

@@ -22,6 +22,7 @@ class Picker:
     def __init__(self, config: SamplingConfig) -> None:
         """Keep the config."""
         self.config = config
+        self._filtered = config.top_k > 0 or config.top_p < 1 or config.min_p > 0
 
     def forbid(self, logits: Any, written: int, banned: Any = ()) -> None:
         """Remove, in place, what one stream must not write now; something always stays.
@@ -63,7 +64,12 @@ class Picker:
         """
         if temperature == 0:
             return int(logits.argmax())
-        p = self.distribution(logits, temperature)
+        if self._filtered:
+            p = self.distribution(logits, temperature)
+        else:  # the same in fewer calls: at 256 units they take as long as a third of the products
+            p = logits.astype(np.float64)
+            p -= p[p.argmax()]
+            p /= temperature
         np.exp(p, p)
         p.cumsum(out=p)
         chosen = int(p.searchsorted(uniform * p[-1], "right"))

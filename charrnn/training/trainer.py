@@ -30,6 +30,7 @@ from charrnn.training.meter import Meter
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
+from charrnn.transfer import transfer_weights
 
 SAMPLE_CHARS = 160
 SAMPLE_TEMPERATURE = 0.8
@@ -60,6 +61,7 @@ class Trainer:
         model: shape of the network.
         training: how to train; exactly one budget must be set.
         run: where the files go.
+        initial: a trained model to begin from; see `transfer_weights`.
         resume: the record of a resume state (`read_record`), to go on from there.
         started: `time.monotonic()` at the start of the command, from which a time budget counts.
     """
@@ -71,6 +73,7 @@ class Trainer:
         training: TrainingConfig,
         run: RunDirectory,
         *,
+        initial: SavedModel | None = None,
         resume: Mapping[str, Any] | None = None,
         started: float | None = None,
     ) -> None:
@@ -88,6 +91,9 @@ class Trainer:
         self._network = CharNetwork(
             model, dropout=training.dropout, input_dropout=training.input_dropout
         ).to(self._device)
+        if initial is not None:
+            fresh = self._network.export_weights()
+            self._network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
         self._optimizers = build_optimizers(self._network, training)
         self._batch_size, self._bptt = fit_window(
             corpus.n_train, training.batch_size, training.bptt
@@ -368,6 +374,8 @@ class Trainer:
         saved = self._saved_model(train_loss, val_loss)
         if is_best:
             save_model(self.run_directory.model, saved)
+        elif self._done():
+            save_model(self.run_directory.last, saved)
         self._save_state()
         yield evaluated
         every = self.training.sample_every
