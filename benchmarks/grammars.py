@@ -77,7 +77,7 @@ def agreement(folder: Path, seconds: float) -> None:
     for cell in CELLS:
         model = api.train(
             text, out=folder / f"agreement-{cell}", documents="line", cell=cell, hidden_size=128,
-            time_s=seconds, learning_rate=5e-3, sample_every=0,
+            time_s=seconds, bptt=256, batch_size=8, sample_every=0,
         )  # fmt: skip
         good = model.score_many([row[0] for row in rows], eos=True)
         bad = model.score_many([row[1] for row in rows], eos=True)
