@@ -11,7 +11,6 @@ that it never learns to begin a text, and drifts into states that only a long ru
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +61,8 @@ class Lanes:
         self.computed = 0
         """Positions computed for them, padding included."""
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._queue: list[tuple[int, int]] = []
+        self._queue: list[int] = []
+        self._parts = self._shift = 0
         self._lanes = [self._next_segment() for _ in range(batch_size)]
 
     @property
@@ -99,17 +99,28 @@ class Lanes:
         return Window(inputs_BT, targets_BT, keep_B, n_targets)
 
     def _next_segment(self) -> tuple[int, int, int]:
-        """Return (start, position, end) of a fresh segment; cut a new epoch when none is left."""
-        if not self._queue:
-            n = len(self.ids)
-            parts = max(self.batch_size, n // SEGMENT)
-            shift = int(self._rng.integers(n))
-            cuts = {self._line_start((shift + k * n // parts) % n) for k in range(parts)}
-            edges = sorted({0, n, *cuts})
-            segments = list(itertools.pairwise(edges))
-            self._queue = [segments[k] for k in self._rng.permutation(len(segments))]
-        start, end = self._queue.pop()
-        return start, start, end
+        """Return (start, position, end) of a fresh segment; cut a new epoch when none is left.
+
+        The line starts are looked for only now: to look for all at once would read a text of any
+        size from end to end.
+        """
+        while True:
+            if not self._queue:
+                self._parts = max(self.batch_size, len(self.ids) // SEGMENT)
+                self._shift = int(self._rng.integers(max(1, len(self.ids) // self._parts)))
+                self._queue = self._rng.permutation(self._parts + 1).tolist()
+            number = self._queue.pop()
+            start, end = self._edge(number), self._edge(number + 1)
+            if start < end:
+                return start, start, end
+
+    def _edge(self, number: int) -> int:
+        """Return where segment `number` starts: the text's start, a line start after each cut."""
+        if number == 0:
+            return 0
+        if number > self._parts:
+            return len(self.ids)
+        return self._line_start(self._shift + (number - 1) * len(self.ids) // self._parts)
 
     def _line_start(self, position: int) -> int:
         """Return the first line start at or after a position; the position if none is near."""
@@ -118,16 +129,18 @@ class Lanes:
         near = self.ids[position - 1 : position - 1 + LINE_SEARCH]
         ends = np.flatnonzero(near == self.newline_id)
         if len(ends):
-            return (position + int(ends[0])) % len(self.ids)
+            return position + int(ends[0])
         is_last_line = position - 1 + LINE_SEARCH >= len(self.ids)
-        return 0 if is_last_line else position
+        return len(self.ids) if is_last_line else position
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the text and the random generator, as JSON values."""
         return {
             "served": self.served,
             "computed": self.computed,
-            "queue": [list(segment) for segment in self._queue],
+            "parts": self._parts,
+            "shift": self._shift,
+            "queue": list(self._queue),
             "lanes": [list(lane) for lane in self._lanes],
             "rng": self._rng.bit_generator.state,
         }
@@ -136,7 +149,8 @@ class Lanes:
         """Go to a position saved by `state_dict`."""
         self.served = int(record["served"])
         self.computed = int(record["computed"])
-        self._queue = [(int(a), int(b)) for a, b in record["queue"]]
+        self._parts, self._shift = int(record["parts"]), int(record["shift"])
+        self._queue = [int(number) for number in record["queue"]]
         self._lanes = [(int(a), int(p), int(b)) for a, p, b in record["lanes"]]
         self._rng.bit_generator.state = record["rng"]
 
