@@ -14,7 +14,7 @@ CHOICES = 4
 PROPOSAL_CHARS = 80
 
 
-def write_together(model: CharModel, config: SamplingConfig) -> None:
+def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> None:
     """Write a text in turns until the user ends it, then put the whole on stdout.
 
     Raises:
@@ -27,7 +27,7 @@ def write_together(model: CharModel, config: SamplingConfig) -> None:
     talk = Conversation()
     talk.explain(CHOICES)
     # each place remembers the one before it, so that a turn can be taken back
-    history: list[tuple[str, Start]] = [("", model.start())]
+    history: list[tuple[str, Start]] = [(beginning, model.start(beginning))]
     turn = 0
     while True:
         text, start = history[-1]

@@ -162,17 +162,17 @@ def sample(
     from charrnn.display import sample as display
 
     loaded = open_model(model)
-    if interactive:
-        from charrnn.cli.interactive import write_together
-
-        write_together(loaded, config)
-        return
     if prompts is not None:
         texts = list(read_lines(prompts))
         if not texts:
             raise ConfigError(f"{prompts} has no prompt in it: put one on each line")
     else:
         texts = [read_file(prompt_file) if prompt_file is not None else prompt]
+    if interactive:
+        from charrnn.cli.interactive import write_together
+
+        write_together(loaded, config, texts[0])
+        return
     requests = _requests(loaded, texts, temperatures, num, on_unknown)
     print(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed)}", file=sys.stderr)
     sys.stderr.flush()
