@@ -7,10 +7,10 @@ TIME   ?= 90s
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format type check bench clean
+.PHONY: help install demo pretrained test lint format type check bench clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: $(READY)  ## make the environment in .venv
 
@@ -24,6 +24,10 @@ corpora/shakespeare.txt corpora/python-docs.txt: | $(READY)
 
 demo: $(READY)  ## corpus, a real training run, samples at two temperatures, two scores
 	@BIN=$(BIN) TIME=$(TIME) RUN=$(DEMO) sh corpora/demo.sh
+
+pretrained: $(READY)  ## train the model that ships with charrnn anew (about ten minutes)
+	$(BIN)/python corpora/shakespeare.py
+	$(BIN)/python corpora/pretrained.py
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest -n 2

@@ -203,12 +203,14 @@ class CharModel:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> CharModel:
-    """Load a model file or run directory; without a path, the newest model under `runs/`.
+    """Load a model file or run directory, or `builtin`, the model that ships with charrnn.
+
+    Without a path it is the newest model under `runs/`, and the builtin one before any training.
 
     Raises:
         ModelFileError: there is no model, or the file is not a sound one.
     """
-    found = find_model(None if path is None else Path(path))
+    found = find_model(path)
     return CharModel(load_model(found), found)
 
 
@@ -225,8 +227,8 @@ def train(
     Args:
         corpus: path or paths, directories included.
         out: run directory; without it `runs/<corpus name>`.
-        init: model to begin from, instead of random weights; its shape is kept, and new characters
-            are added to its alphabet.
+        init: model to begin from, instead of random weights, `builtin` for the one that ships with
+            charrnn; its shape is kept, and new characters are added to its alphabet.
         held_out: files to validate on, instead of a share of the corpus.
         options: fields of `ModelConfig`, `TrainingConfig` and `CorpusConfig`; what is not given
             is chosen from the corpus and the budget.
@@ -260,7 +262,7 @@ def prepare_training(
     """
     started = time.monotonic() if started is None else started
     options = {key: value for key, value in options.items() if value is not None}
-    initial = None if init is None else load_model(find_model(Path(init)))
+    initial = None if init is None else load_model(find_model(init))
     if initial is not None:
         options = {**_settings_of(initial, options), **options}
     text_fields = {field.name for field in dataclasses.fields(CorpusConfig)}

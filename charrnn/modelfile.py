@@ -8,9 +8,13 @@ The header's metadata has one entry, `charrnn`, a JSON object:
     text            the TextConfig
     training        what it was trained on, how, and how well it did (free-form, informative)
 
-The arrays are those of `ModelConfig.weight_shapes`, in float32 or float16. Nothing in the file
-is executed, and a file from a stranger can at worst be refused: names, shapes and types are
-compared with the config before an array is read.
+The arrays are those of `ModelConfig.weight_shapes`, in float32 (as training writes them) or in
+float16 (half the bytes, as in the model that ships with charrnn). Both belong to format 1 from its
+first day, so a model in float16 needs no new number: every reader of format 1 accepts it. Whatever
+the file has, a loaded model is float32.
+
+Nothing in the file is executed, and a file from a stranger can at worst be refused: names, shapes
+and types are compared with the config before an array is read.
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ from charrnn.vocab import Vocabulary
 
 FORMAT_VERSION = 1
 RECORD_KEY = "charrnn"
-STORED_DTYPES = ("F32", "F16")
+STORED_DTYPES = {"F32": "float32", "F16": "float16"}
+"""Types that arrays may have in the file: safetensors' name and NumPy's."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -51,12 +56,22 @@ class SavedModel:
     """How it was made: JSON values only."""
 
 
-def save_model(path: Path, model: SavedModel) -> None:
+def save_model(path: Path, model: SavedModel, *, dtype: str = "float32") -> None:
     """Write a model atomically: a reader sees the old file or the new one, whole.
 
+    The same model gives the same bytes.
+
+    Args:
+        path: where to.
+        model: what to write.
+        dtype: of the arrays in the file: `float32`, or `float16` for half the size, each weight
+            rounded to about three decimal digits.
+
     Raises:
+        ModelFileError: a weight is too large for float16 (65,504 at most).
         StorageError: the file cannot be written.
     """
+    assert dtype in STORED_DTYPES.values()
     shapes = model.config.weight_shapes()
     assert {name: w.shape for name, w in model.weights.items()} == shapes
     assert len(model.vocabulary) == model.config.vocab_size
@@ -67,7 +82,13 @@ def save_model(path: Path, model: SavedModel) -> None:
         "text": model.text.to_dict(),
         "training": dict(model.training),
     }
-    arrays = {name: np.ascontiguousarray(model.weights[name]) for name in shapes}
+    try:
+        with np.errstate(over="raise"):
+            arrays = {name: np.ascontiguousarray(model.weights[name], dtype) for name in shapes}
+    except FloatingPointError:
+        raise ModelFileError(
+            f"{path} is not written: a weight is too large for {dtype}, store the model as float32"
+        ) from None
     metadata = {RECORD_KEY: json.dumps(record, sort_keys=True)}
     with atomic_writer(path) as file:
         file.write(safetensors.numpy.save(arrays, metadata))

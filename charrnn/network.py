@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig
+from charrnn.recurrence import gru
 
 NetworkState = list[tuple[Tensor, ...]]
 """Per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the others."""
@@ -115,6 +116,9 @@ class CharNetwork(nn.Module):
             if len(before) == 2:
                 x_TBI, (h, c) = layer(x_TBI, before)
                 after.append((h.squeeze(0), c.squeeze(0)))
+            elif isinstance(layer, nn.GRU) and x_TBI.device.type == "cpu":
+                x_TBI, h = gru(x_TBI, parts[0], *layer.parameters())
+                after.append((h,))
             else:
                 x_TBI, h = layer(x_TBI, before[0])
                 after.append((h.squeeze(0),))

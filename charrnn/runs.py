@@ -1,8 +1,9 @@
-"""Run directories: where a training run keeps its files, and which model is the newest."""
+"""Run directories: where a training run keeps its files, and which model file is meant."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from charrnn.files import write_text_atomically
 DEFAULT_ROOT = Path("runs")
 MODEL_FILE = "model.safetensors"
 RESUME_FILE = "resume.safetensors"
+BUILTIN = "builtin"
+"""What the model that ships with charrnn is called wherever a model is asked for."""
+BUILTIN_MODEL = Path(__file__).with_name("builtin.safetensors")
+"""Its file, made by `make pretrained`."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +97,35 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
         number += 1
 
 
-def find_model(given: Path | None, root: Path = DEFAULT_ROOT) -> Path:
-    """Return the model file meant by `-m`, or the newest model under `root`.
+def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) -> Path:
+    """Return the model file that is meant.
+
+    Args:
+        given: a model file, a run directory, or `builtin` for the model that ships with charrnn; a
+            file of that name is reached as the text `./builtin` (as a Path: absolute, for
+            `Path("./builtin")` is `Path("builtin")`). None means the newest model under `root`, or
+            the one that ships with charrnn as long as there is no other.
+        root: folder of the runs.
 
     Raises:
         ModelFileError: there is none.
     """
-    if given is not None:
-        path = RunDirectory(given).model if given.is_dir() else given
+    if given is not None and os.fspath(given) != BUILTIN:
+        path = Path(given)
+        path = RunDirectory(path).model if path.is_dir() else path
         if not path.is_file():
             raise ModelFileError(f"there is no model at {given}: check the path given to --model")
         return path
-    models = [p for p in root.glob(f"*/{MODEL_FILE}") if p.is_file()]
-    if not models:
+    models = [p for p in root.glob(f"*/{MODEL_FILE}") if p.is_file()] if given is None else []
+    if models:
+        return max(models, key=_age)
+    if BUILTIN_MODEL.is_file():
+        return BUILTIN_MODEL
+    if given is None:
         raise ModelFileError("there is no model yet; train one first: charrnn train YOUR_TEXT.txt")
-    return max(models, key=_age)
+    raise ModelFileError(
+        f"the model that ships with charrnn is missing ({BUILTIN_MODEL}): install charrnn again"
+    )
 
 
 def unfinished_run(

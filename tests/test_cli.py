@@ -176,8 +176,18 @@ def test_wrong_usage_exits_with_2(charrnn, arguments, message):
 
 
 @pytest.mark.parametrize("command", [("sample",), ("score", "abc"), ("info",)])
-def test_no_model_yet(charrnn, command):
-    charrnn(*command).assert_one_error(1, "train one first: charrnn train")
+def test_no_model_at_all(tmp_path, command):
+    """Nothing trained, and the model that ships with charrnn was taken out of the installation."""
+    code = (
+        "import pathlib, charrnn.runs; charrnn.runs.BUILTIN_MODEL = pathlib.Path('lost'); "
+        "from charrnn.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    result = Result(done.returncode, done.stdout, done.stderr)
+    result.assert_one_error(1, "train one first: charrnn train")
 
 
 @pytest.mark.parametrize("command", [("sample",), ("score", "abc"), ("info",)])

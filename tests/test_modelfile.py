@@ -61,6 +61,30 @@ def test_half_precision_is_read_as_single(path, saved):
         np.testing.assert_array_equal(array, saved.weights[name].astype(np.float16))
 
 
+def test_a_model_can_be_stored_in_half_precision(path, saved, tmp_path):
+    half = tmp_path / "half"
+    save_model(half, saved, dtype="float16")
+    with safetensors.safe_open(half, framework="np") as file:
+        assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"F16"}  # noqa: SIM118
+    again = load_model(half)
+    for name, array in again.weights.items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, saved.weights[name].astype(np.float16))
+    assert (again.config, again.training) == (saved.config, saved.training)
+    save_model(tmp_path / "again", again, dtype="float16")  # what is rounded stays as it is
+    assert (tmp_path / "again").read_bytes() == half.read_bytes()
+
+
+def test_a_weight_too_large_for_half_precision_is_not_written_as_infinity(path, saved):
+    before = path.read_bytes()
+    saved.weights["output.bias"][1] = 70_000
+    with pytest.raises(ModelFileError, match=r"too large for float16.*as float32"):
+        save_model(path, saved, dtype="float16")
+    assert path.read_bytes() == before
+    save_model(path, saved)
+    assert load_model(path).weights["output.bias"][1] == 70_000
+
+
 def rewrite(path, *, arrays=lambda arrays: arrays, record=lambda record: None, metadata=None):
     """Write the file again with other arrays, or another record."""
     content = safetensors.numpy.load_file(path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
+from charrnn import runs
 from charrnn.errors import ModelFileError, RunError
-from charrnn.runs import RunDirectory, find_model, new_run, unfinished_run
+from charrnn.runs import BUILTIN_MODEL, RunDirectory, find_model, new_run, unfinished_run
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +75,27 @@ def test_a_model_is_a_file_or_its_run(here):
             find_model(wrong)
 
 
-def test_without_any_model_the_user_is_told_to_train():
+def test_before_any_training_the_builtin_model_is_found(here):
+    make(here / "runs" / "without" / "metrics.jsonl")
+    assert find_model(None) == BUILTIN_MODEL
+    mine = make(here / "runs" / "mine" / "model.safetensors")
+    assert find_model(None).resolve() == mine
+    assert find_model("builtin") == find_model(Path("builtin")) == BUILTIN_MODEL
+
+
+def test_a_file_called_builtin_needs_a_path(here):
+    mine = make(here / "builtin")
+    assert find_model("builtin") == BUILTIN_MODEL
+    assert find_model("./builtin").resolve() == mine
+    assert find_model(mine) == mine
+
+
+def test_without_any_model_the_user_is_told_to_train(here, monkeypatch):
+    monkeypatch.setattr(runs, "BUILTIN_MODEL", here / "lost")
     with pytest.raises(ModelFileError, match="train one first: charrnn train"):
         find_model(None)
+    with pytest.raises(ModelFileError, match=r"ships with charrnn is missing .*lost"):
+        find_model("builtin")
 
 
 def test_the_newest_unfinished_run_is_resumed(here):

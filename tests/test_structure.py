@@ -26,6 +26,7 @@ LAYERS = {
     "modelfile": 1,
     "runs": 1,
     "sizing": 1,
+    "recurrence": 1,
     "engine": 2,
     "network": 2,
     "batches": 2,
@@ -110,7 +111,7 @@ def test_every_room_is_in_the_table():
     assert rooms == set(LAYERS)
 
 
-TORCH_ROOMS = {"network", "training", "adaptation"}
+TORCH_ROOMS = {"recurrence", "network", "training", "adaptation"}
 """Rooms that may import torch."""
 
 

@@ -24,6 +24,7 @@ from charrnn.errors import CharRNNError, ConfigError, RunError
 from charrnn.modelfile import load_model
 from charrnn.network import CharNetwork
 from charrnn.scoring import char_logprobs
+from charrnn.training import learner as learner_module
 from charrnn.training import trainer as trainer_module
 from charrnn.training.evaluate import mean_loss
 from charrnn.vocab import Vocabulary
@@ -161,14 +162,14 @@ def test_the_model_on_disk_is_the_best_one(prepare):
 def test_the_state_is_carried_and_cut_between_windows(prepare, monkeypatch):
     trainer = prepare(texts.english(4000), steps=4)
     calls = []
-    real = trainer_module.window_loss
+    real = learner_module.window_loss
 
     def spy(network, window, state, *rest):
         loss, after = real(network, window, state, *rest)
         calls.append((state, after))
         return loss, after
 
-    monkeypatch.setattr(trainer_module, "window_loss", spy)
+    monkeypatch.setattr(learner_module, "window_loss", spy)
     run(trainer)
     assert len(calls) == 4
     for before, _ in calls:
@@ -221,7 +222,7 @@ def test_the_loss_is_divided_by_the_characters_that_count(prepare):
     """A gradient is that of the mean over the window, however much of it is masked."""
     trainer = prepare(texts.english(500), steps=6, clip_norm=0, val_fraction=0, optimizer="adamw")
     windows, losses = [], []
-    real_window, real_loss = trainer._lanes.next_window, trainer_module.window_loss
+    real_window, real_loss = trainer._learner.windows.next_window, learner_module.window_loss
 
     def next_window():
         windows.append(real_window())
@@ -232,9 +233,9 @@ def test_the_loss_is_divided_by_the_characters_that_count(prepare):
         losses.append(torch.autograd.grad(loss, list(network.parameters()), retain_graph=True))
         return loss, after
 
-    trainer._lanes.next_window = next_window
+    trainer._learner.windows.next_window = next_window
     with gradients_before_steps() as seen, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "window_loss", window_loss)
+        patch.setattr(learner_module, "window_loss", window_loss)
         run(trainer)
     counts = [window.n_targets for window in windows]
     assert min(counts) < max(counts)  # some windows are partly masked
@@ -246,11 +247,11 @@ def test_the_loss_is_divided_by_the_characters_that_count(prepare):
 def test_weight_decay_is_for_matrices_only(prepare):
     trainer = prepare(texts.english(2000), steps=1, weight_decay=0.3)
     decays = {}
-    for optimizer in trainer._optimizers:
+    for optimizer in trainer._learner.optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 decays[parameter] = group["weight_decay"]
-    for parameter in trainer._network.parameters():
+    for parameter in trainer._learner.network.parameters():
         assert decays[parameter] == (0.3 if parameter.ndim > 1 else 0.0)
 
 
@@ -464,7 +465,7 @@ def test_a_step_budget_is_known_from_the_start(prepare):
     (planned,) = of_type(found, events.Planned)
     assert (planned.total_steps, planned.duration_s) == (40, None)
     assert found[-1].step == 40
-    assert [e.step for e in of_type(found, events.Evaluated)] == list(range(2, 41, 2))
+    assert [e.step for e in of_type(found, events.Evaluated)] == [10, 20, 30, 40]
 
 
 def test_an_epoch_budget_reads_the_text_so_often(prepare):
@@ -546,7 +547,7 @@ def test_many_lanes_measure_almost_what_one_lane_does(monkeypatch):
 def test_measuring_leaves_the_network_as_it_was(prepare):
     """Dropout is off while measuring, and on again afterwards; no random number is used."""
     trainer = prepare(texts.english(2000), steps=2, dropout=0.5)
-    network = trainer._network.train()
+    network = trainer._learner.network.train()
     before = torch.get_rng_state()
     first = mean_loss(network, trainer.corpus.ids, CPU, "float32")
     assert mean_loss(network, trainer.corpus.ids, CPU, "float32") == first
@@ -583,7 +584,7 @@ def test_metrics_and_model_tell_the_same_story(prepare):
 
 
 def test_samples_are_shown_as_often_as_asked(prepare):
-    found = run(prepare(texts.english(3000), steps=40, sample_every=5))
+    found = run(prepare(texts.english(3000), steps=40, sample_every=5, val_fraction=0))
     assert len(of_type(found, events.Evaluated)) == 20
     samples = of_type(found, events.Sampled)
     assert len(samples) == 4
@@ -606,19 +607,19 @@ def test_samples_are_shown_as_often_as_asked(prepare):
 def test_the_device_asked_for_is_used(prepare, device):
     trainer = prepare(texts.english(3000), steps=6, device=device)
     used = set()
-    real = trainer._network.forward
+    real = trainer._learner.network.forward
 
     def forward(ids, state):
         used.add(ids.device.type)
         return real(ids, state)
 
-    trainer._network.forward = forward
+    trainer._learner.network.forward = forward
     trainer.stop_requested = False
     with after_steps(lambda step: setattr(trainer, "stop_requested", step == 3)):
         found = run(trainer)
     assert used == {device}
     assert torch.device(found[0].device).type == device
-    assert {p.device.type for p in trainer._network.parameters()} == {device}
+    assert {p.device.type for p in trainer._learner.network.parameters()} == {device}
     rest = run(api.prepare_resume([], out=trainer.run_directory.path))
     assert rest[-1].reason == "complete"
     assert api.load(trainer.run_directory.model).score("the key").logprob < 0

@@ -43,7 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Begin with: charrnn train shakespeare.txt",
+    epilog="Begin with: charrnn sample, and then: charrnn train YOUR_TEXT.txt",
 )
 
 

@@ -17,13 +17,28 @@ if TYPE_CHECKING:
 
 UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
+
+def model_name(text: str) -> Path:
+    """Return the name of a model as a Path.
+
+    `builtin` is the model that ships with charrnn, `./builtin` a file or directory here. A Path
+    makes no difference between the two, so the second is written out.
+    """
+    from charrnn.runs import BUILTIN
+
+    is_here = text != BUILTIN and Path(text) == Path(BUILTIN)
+    return Path(text).absolute() if is_here else Path(text)
+
+
 MODEL = typer.Option(
     None,
     "--model",
     "-m",
     metavar="MODEL",
-    show_default="the newest under runs/",
-    help="Model file or run directory.",
+    parser=model_name,
+    show_default="the newest under runs/, or else builtin",
+    help="Model file or run directory, or builtin: the model that ships with charrnn "
+    "(./builtin is a file of that name).",
 )
 
 
@@ -46,9 +61,16 @@ def parse_duration(text: str | None) -> float | None:
 def open_model(path: Path | None) -> CharModel:
     """Load the model of `-m`, or the newest, and say on stderr which one when it was not named."""
     from charrnn.api import load
+    from charrnn.runs import BUILTIN, BUILTIN_MODEL
 
     model = load(path)
-    if path is None:
+    if path is None and model.path == BUILTIN_MODEL:
+        print(
+            f"model {BUILTIN}, the one that ships with charrnn (Shakespeare's plays); "
+            "train your own: charrnn train YOUR_TEXT.txt",
+            file=sys.stderr,
+        )
+    elif path is None:
         print(f"model {model.path}", file=sys.stderr)
     return model
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from charrnn.cli.options import MODEL
+from charrnn.cli.options import MODEL, model_name
 from charrnn.errors import ConfigError
 
 WHAT, EVENT, REPORT, OUTPUT = "What to score", "What counts", "Report", "Output"
@@ -153,6 +153,7 @@ def score(
     compare: Path = typer.Option(
         None,
         metavar="MODEL",
+        parser=model_name,
         show_default=False,
         help="Another model on the same texts: difference with a bootstrap interval.",
         rich_help_panel=REPORT,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from charrnn.cli.options import parse_duration
+from charrnn.cli.options import model_name, parse_duration
 from charrnn.config import CorpusConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
@@ -83,7 +83,9 @@ def train(
         auto=False,
         shown="random weights",
         metavar="MODEL",
-        help="Begin from a trained model; its shape is kept, its alphabet grows.",
+        parser=model_name,
+        help="Begin from a trained model, or from builtin, the one that ships with charrnn; its "
+        "shape is kept, its alphabet grows.",
     ),
     cell: str = _model(
         None, "--cell", auto=False, shown="lstm", help="Recurrent cell: lstm, gru or rnn."

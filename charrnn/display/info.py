@@ -16,8 +16,16 @@ from charrnn.modelfile import SavedModel
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def show_info(path: Path, saved: SavedModel) -> None:
-    """Print a model's shape, alphabet and training to stdout."""
+def show_info(
+    path: Path, saved: SavedModel, *, other: tuple[str, Path, SavedModel] | None = None
+) -> None:
+    """Print a model's shape, alphabet and training to stdout.
+
+    Args:
+        path: where it was read from.
+        saved: the model.
+        other: the other model of its run, if it has one: `best` or `last`, its path, and itself.
+    """
     config, training = saved.config, saved.training
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
@@ -38,6 +46,10 @@ def show_info(path: Path, saved: SavedModel) -> None:
     try:
         for label, value in _training_rows(training):
             row(label, value)
+        if other is not None:
+            which, where, model = other
+            row(f"{which} of the run", where)
+            row("", ", ".join(_standing(model.training)))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         row("training", "the file's record of its training cannot be read")
     Console(highlight=False).print(table)
@@ -70,3 +82,12 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     curve = [r["val_loss_nats"] for r in training.get("curve", []) if r["val_loss_nats"]]
     if len(curve) > 1:
         yield "curve", f"{curve[0]:.2f} {_spark(curve)} {curve[-1]:.2f}"
+    if "verdict" in training:
+        yield "verdict", training["verdict"]
+
+
+def _standing(training: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how far a model was trained and how good it was then."""
+    yield f"step {training['step']:,}"
+    if training["val_loss_nats"] is not None:
+        yield f"validation {loss(training['val_loss_nats'])} per character"

@@ -1,0 +1,210 @@
+"""Speed of training, beside what the matrix products alone would take.
+
+    python benchmarks/training.py            all cells and sizes, about three minutes
+    python benchmarks/training.py --json F   write the figures as JSON, too
+
+A training step cannot do without its matrix products: for every character of a window one product
+with the recurrent weights forwards and one backwards, for few rows, the lanes; and for the whole
+window at once the products of the input, of the output and of the gradients. "share of products" is
+the time that torch takes for these products alone, of the same shapes, in the same precision, with
+weights packed beforehand where torch can do that, as a share of the time of the recurrent layer
+(forwards and backwards) or of the whole step (with embedding, loss, clipping and optimiser).
+"times torch" compares a layer with torch's own module, where ours is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import machine, side_by_side
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812  (torch's own convention)
+
+from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.network import CharNetwork
+from charrnn.recurrence import gru
+from charrnn.training.machine import autocast
+from charrnn.training.memory import keep_freed_memory
+from charrnn.training.optimizers import build_optimizers
+
+CPU = torch.device("cpu")
+VOCAB_SIZE, EMBEDDING_SIZE = 67, 32
+HIDDEN = (256, 384, 512)
+WINDOWS = ((16, 64), (32, 64))
+"""Lanes and characters."""
+PEAK_SIZE = 2048
+
+Task = Callable[[], None]
+
+
+def product(weight: Tensor, rows: int) -> Callable[[Tensor], Any]:
+    """Return the fastest way torch has to compute x W^T for x of few rows."""
+    packing = getattr(torch.ops.mkldnn, "_reorder_linear_weight", None)
+    if weight.dtype == torch.bfloat16 and packing is not None:
+        packed = packing(weight, rows)
+        multiply = torch.ops.mkldnn._linear_pointwise.default
+        return lambda x: multiply(x, packed, None, "none", [], "")
+    return lambda x: F.linear(x, weight)
+
+
+def products(config: ModelConfig, lanes: int, window: int, dtype: torch.dtype) -> tuple[Task, Task]:
+    """Return two tasks: the products of the recurrent layer, and of the whole step."""
+    hidden, inputs = config.hidden_size, config.embedding_size
+    rows = config.gates * hidden
+    n = lanes * window
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape).to(dtype)
+
+    h_BH, z_BG = noise(lanes, hidden), noise(lanes, rows)
+    forwards = product(noise(rows, hidden), lanes)
+    backwards = product(noise(hidden, rows), lanes)
+    z_NG, h_NH, x_NI, w_GI = noise(n, rows), noise(n, hidden), noise(n, inputs), noise(rows, inputs)
+    y_NV, w_VH = noise(n, config.vocab_size), noise(config.vocab_size, hidden)
+
+    @torch.no_grad()
+    def layer() -> None:
+        for _ in range(window):
+            forwards(h_BH)
+            backwards(z_BG)
+        torch.mm(z_NG.t(), h_NH)
+        torch.mm(x_NI, w_GI.t())
+        torch.mm(z_NG.t(), x_NI)
+        torch.mm(z_NG, w_GI)
+
+    @torch.no_grad()
+    def step() -> None:
+        layer()
+        torch.mm(h_NH, w_VH.t())
+        torch.mm(y_NV.t(), h_NH)
+        torch.mm(y_NV, w_VH)
+
+    return layer, step
+
+
+def layer_task(config: ModelConfig, lanes: int, window: int, dtype: str, *, ours: bool) -> Task:
+    """Return a task: the recurrent layer forwards and backwards."""
+    module = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[config.cell](
+        config.embedding_size, config.hidden_size
+    )
+    x = torch.randn(window, lanes, config.embedding_size, requires_grad=True)
+    h = torch.zeros(1, lanes, config.hidden_size)
+    state = (h, h) if config.cell == "lstm" else h
+    gradient = torch.randn(window, lanes, config.hidden_size)
+
+    def task() -> None:
+        with autocast(CPU, dtype):
+            if ours and config.cell == "gru":
+                y, _ = gru(x, h[0], *module.parameters())
+            else:
+                y, _ = module(x, state)
+        torch.autograd.backward(y, gradient.to(y.dtype))
+
+    return task
+
+
+def step_task(config: ModelConfig, lanes: int, window: int, dtype: str) -> Task:
+    """Return a task: a whole training step, optimiser included."""
+    network = CharNetwork(config, dropout=0.25)
+    optimizers = build_optimizers(network, TrainingConfig(steps=1))
+    ids = torch.randint(2, config.vocab_size, (lanes, window))
+    state = network.initial_state(lanes)
+
+    def task() -> None:
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        with autocast(CPU, dtype):
+            logits, _ = network(ids, state)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), ids.flatten())
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(list(network.parameters()), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return task
+
+
+def floating_point_operations(config: ModelConfig, characters: int) -> int:
+    """Return those of the products of a step: two a weight forwards, four backwards."""
+    layer = config.gates * config.hidden_size * (config.hidden_size + config.embedding_size)
+    return 6 * characters * (layer + config.hidden_size * config.vocab_size)
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Return the operations a second of a product of large square matrices."""
+    a, b, out = (torch.randn(PEAK_SIZE, PEAK_SIZE).to(dtype) for _ in range(3))
+
+    def task() -> None:
+        torch.mm(a, b, out=out)
+
+    return 2 * PEAK_SIZE**3 / side_by_side({"task": task})["task"]
+
+
+def measure(cell: str, hidden: int, lanes: int, window: int, dtype: str) -> dict[str, Any]:
+    """Return one row of the table."""
+    config = ModelConfig(
+        vocab_size=VOCAB_SIZE,
+        cell=cell,
+        hidden_size=hidden,
+        num_layers=1,
+        embedding_size=EMBEDDING_SIZE,
+    )
+    bare_layer, bare_step = products(config, lanes, window, getattr(torch, dtype))
+    tasks = {
+        "bare layer": bare_layer,
+        "bare step": bare_step,
+        "layer": layer_task(config, lanes, window, dtype, ours=True),
+        "step": step_task(config, lanes, window, dtype),
+    }
+    if cell == "gru":
+        tasks["torch"] = layer_task(config, lanes, window, dtype, ours=False)
+    times = side_by_side(tasks)
+    characters = lanes * window
+    row = {
+        "model": f"{cell} 1×{hidden}, {lanes}×{window}",
+        "layer_char_per_s": characters / times["layer"],
+        "layer_share_of_products": times["bare layer"] / times["layer"],
+        "step_char_per_s": characters / times["step"],
+        "step_share_of_products": times["bare step"] / times["step"],
+        "step_gflop_per_s": floating_point_operations(config, characters) / times["step"] / 1e9,
+    }
+    if "torch" in times:
+        row["layer_times_torch"] = times["torch"] / times["layer"]
+    return row
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    started, highest = time.time(), peak(getattr(torch, arguments.dtype))
+    print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{arguments.dtype}: {highest / 1e9:,.0f} GFLOP/s in products of {PEAK_SIZE}×{PEAK_SIZE}")
+    rows = []
+    for cell, hidden, (lanes, window) in itertools.product(("lstm", "gru", "rnn"), HIDDEN, WINDOWS):
+        row = measure(cell, hidden, lanes, window, arguments.dtype)
+        rows.append(row)
+        figures = "  ".join(
+            f"{key} {value:,.0f}" if value >= 100 else f"{key} {value:.2f}"
+            for key, value in row.items()
+            if key != "model"
+        )
+        print(f"{row['model']:20s}  {figures}", flush=True)
+    print(f"{time.time() - started:.0f} s in all")
+    if arguments.json:
+        record = {"machine": machine(), "dtype": arguments.dtype, "peak": highest, "rows": rows}
+        arguments.json.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

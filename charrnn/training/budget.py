@@ -1,0 +1,118 @@
+"""From a budget of time, passes or steps to a plan: how many steps, and how many evaluations.
+
+The number of evaluations follows from counts of characters alone, never from measured time, so a
+run of a fixed number of steps keeps the same model on every machine and at every attempt.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from charrnn.config import TrainingConfig
+from charrnn.training.clock import Clock
+
+CALIBRATION_SHARE = 0.04
+"""Share of a time budget spent on measuring the speed of the first steps."""
+MIN_MEASURED_STEPS = 5
+REPLAN_SHARE = 0.05
+"""Share of its time by which a run may miss its end before the number of steps is changed."""
+EVALUATION_SHARE = 0.03
+"""Share of the cost of training that evaluations may have."""
+READING_COST = 1 / 3
+"""Cost of reading a character in an evaluation, as a share of its cost in training."""
+MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many steps a run takes, and how many evaluations, spread evenly over them."""
+
+    total_steps: int
+    evaluations: int
+
+    def evaluates_after(self, step: int) -> bool:
+        """Say whether an evaluation is due after `step` steps; the last one is at the end."""
+        before, now = ((s * self.evaluations) // self.total_steps for s in (step - 1, step))
+        return now > before
+
+
+class Budget:
+    """Makes the plan of a run, and changes it to keep to time.
+
+    Args:
+        training: exactly one of `time_s`, `epochs` and `steps` must be set.
+        n_train: characters of the training text.
+        n_val: characters of the validation text.
+        steps_per_epoch: steps that read the training text once.
+    """
+
+    def __init__(
+        self, training: TrainingConfig, *, n_train: int, n_val: int, steps_per_epoch: float
+    ) -> None:
+        """Take the counts; nothing has been measured yet."""
+        self.time_s = training.time_s
+        self.steps_per_epoch = steps_per_epoch
+        self.chars_per_step = n_train / steps_per_epoch
+        """Mean number of characters that a step predicts."""
+        self._training = training
+        self._evaluation_chars = READING_COST * n_val
+        """Cost of an evaluation, as characters trained on for the same price."""
+
+    def plan(self, total_steps: int) -> Plan:
+        """Return the plan of so many steps, with as many evaluations as they can pay for."""
+        affordable = float(MAX_EVALUATIONS)
+        if self._evaluation_chars:
+            chars = total_steps * self.chars_per_step
+            affordable = EVALUATION_SHARE * chars / self._evaluation_chars
+        evaluations = int(min(MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
+        return Plan(total_steps, min(evaluations, total_steps))
+
+    def fixed_plan(self) -> Plan:
+        """Return the plan of an `epochs` or `steps` budget."""
+        if self._training.steps is not None:
+            return self.plan(self._training.steps)
+        epochs = self._training.epochs
+        assert epochs is not None, "a Trainer needs exactly one budget"
+        return self.plan(max(1, math.ceil(epochs * self.steps_per_epoch)))
+
+    def timed_plan(self, step: int, elapsed_s: float, clock: Clock) -> tuple[Plan, float] | None:
+        """Return the plan that fills a time budget, and the seconds its steps still take.
+
+        None as long as the first steps have not been measured well enough.
+
+        Args:
+            step: steps taken.
+            elapsed_s: time used up, all that came before training included.
+            clock: has measured the steps.
+        """
+        assert self.time_s is not None
+        if clock.steps <= MIN_MEASURED_STEPS:
+            return None
+        if clock.seconds <= CALIBRATION_SHARE * self.time_s and elapsed_s <= self.time_s / 2:
+            return None
+        step_s = clock.seconds / clock.steps
+        left_s = max(0.0, self.time_s - elapsed_s) * (1 - EVALUATION_SHARE)
+        steps = max(1, int((left_s - self._evaluation_s(clock.chars_per_s)) / step_s))
+        return self.plan(step + steps), steps * step_s
+
+    def corrected_plan(
+        self, plan: Plan, step: int, elapsed_s: float, chars_per_s: float
+    ) -> Plan | None:
+        """Return another plan if the machine turns out slower or faster than measured."""
+        if self.time_s is None:
+            return None
+        step_s = self.seconds_of(1, chars_per_s)
+        needed_s = (plan.total_steps - step) * step_s
+        left_s = self.time_s - elapsed_s - self._evaluation_s(chars_per_s)
+        if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
+            return None
+        return self.plan(step + max(1, int(left_s / step_s)))
+
+    def seconds_of(self, steps: int, chars_per_s: float) -> float:
+        """Return how long so many steps take at a speed."""
+        return steps * self.chars_per_step / max(chars_per_s, 1e-9)
+
+    def _evaluation_s(self, chars_per_s: float) -> float:
+        """Estimate the time of one evaluation."""
+        return self._evaluation_chars / max(chars_per_s, 1.0)

@@ -1,0 +1,49 @@
+"""When a run has diverged, and how often it may go back and try more slowly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from charrnn.errors import DivergenceError
+
+CHECK_EVERY = 16
+"""Steps between looks at whether the loss is still sound."""
+EXPLOSION, EXPLOSION_FROM = 1.5, 100
+"""A loss so many times that of chance, from this step on, is an explosion."""
+MAX_ROLLBACKS = 3
+ROLLBACK_SCALE = 0.3
+
+
+def has_diverged(loss: float | None, step: int, vocab_size: int) -> bool:
+    """Say whether a mean loss in nats is no number, or far worse than chance; None is sound."""
+    if loss is None:
+        return False
+    if not math.isfinite(loss):
+        return True
+    return step >= EXPLOSION_FROM and loss > EXPLOSION * math.log(vocab_size)
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What earlier explosions have taught a run."""
+
+    rollbacks: int = 0
+    rate_scale: float = 1.0
+    """All learning rates are multiplied by this."""
+
+    def after_explosion(self, model: Path) -> Caution:
+        """Return the caution with which to try again; `model` is where the best one would be.
+
+        Raises:
+            DivergenceError: it has happened too often.
+        """
+        rollbacks = self.rollbacks + 1
+        if rollbacks > MAX_ROLLBACKS:
+            kept = f"the best model so far is {model}" if model.exists() else "no model was saved"
+            raise DivergenceError(
+                f"the loss exploded {rollbacks} times although the learning rate was lowered each "
+                f"time; {kept}; try a lower --lr, a smaller --clip-norm or another --seed"
+            )
+        return Caution(rollbacks, self.rate_scale * ROLLBACK_SCALE)

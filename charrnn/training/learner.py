@@ -1,0 +1,154 @@
+"""A network that learns: its optimisers, its windows of text and the state carried between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from charrnn.batches import DocumentBatches, Lanes, fit_window
+from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.corpus import Corpus
+from charrnn.modelfile import SavedModel
+from charrnn.network import CharNetwork, NetworkState, detach
+from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
+from charrnn.training.machine import choose_device, choose_dtype
+from charrnn.training.memory import keep_freed_memory
+from charrnn.training.meter import Meter
+from charrnn.training.optimizers import build_optimizers
+from charrnn.transfer import transfer_weights
+
+
+class Learner:
+    """Takes steps of truncated backpropagation through time, and measures the outcome.
+
+    Args:
+        corpus: encoded text.
+        model: shape of the network.
+        training: how to train.
+        initial: a trained model to begin from; see `transfer_weights`.
+
+    Raises:
+        ConfigError: the device asked for is not here.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        model: ModelConfig,
+        training: TrainingConfig,
+        initial: SavedModel | None = None,
+    ) -> None:
+        """Seed torch, and build the network and the windows."""
+        keep_freed_memory()
+        self.corpus = corpus
+        self.device = choose_device(training.device)
+        self.dtype = training.dtype
+        self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
+        torch.manual_seed(training.seed)
+        self.network = CharNetwork(
+            model, dropout=training.dropout, input_dropout=training.input_dropout
+        ).to(self.device)
+        if initial is not None:
+            fresh = self.network.export_weights()
+            self.network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
+        self.optimizers = build_optimizers(self.network, training)
+        self.windows = _training_windows(corpus, training)
+        self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
+        """Carried from window to window, detached."""
+        self.meter = Meter(self.device)
+        """Training loss since the last evaluation."""
+
+    def settle_dtype(self) -> None:
+        """Replace the precision `auto` by the one that suits the machine."""
+        if self.dtype == "auto":
+            windows = self.windows
+            self.dtype = choose_dtype(self.network, self.device, windows.batch_size, windows.bptt)
+
+    def take_step(self, rate_factor: float) -> tuple[Tensor, int]:
+        """Read one window, update the weights, and return the summed loss and its count.
+
+        Args:
+            rate_factor: learning rates as a share of their peaks.
+        """
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate_factor
+        window = self.windows.next_window()
+        loss, state = window_loss(self.network, window, self.state, self.device, self.dtype)
+        torch.autograd.backward(loss / window.n_targets)
+        parameters = list(self.network.parameters())
+        if self._clip_value:
+            nn.utils.clip_grad_value_(parameters, self._clip_value)
+        if self._clip_norm:
+            nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.state = detach(state)
+        loss = loss.detach().double()
+        self.meter.add(loss, window.n_targets)
+        return loss, window.n_targets
+
+    @property
+    def learning_rate(self) -> float:
+        """AdamW's learning rate in the last step."""
+        return float(self.optimizers[0].param_groups[0]["lr"])
+
+    def measure(self, *, validation: bool, limit: int | None = None) -> float:
+        """Return the loss on one part of the corpus, in nats per character.
+
+        Neither weights nor random generators change.
+
+        Args:
+            validation: read the validation text, or else the training text.
+            limit: stop after so many characters.
+        """
+        network, device, dtype, corpus = self.network, self.device, self.dtype, self.corpus
+        if corpus.documents is not None:
+            return mean_document_loss(
+                network, corpus, device, dtype, validation=validation, limit=limit
+            )
+        ids = corpus.val_ids if validation else corpus.train_ids
+        return mean_loss(network, ids, device, dtype, limit=limit)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return what goes on beside the arrays of a checkpoint, as JSON values."""
+        return {
+            "dtype": self.dtype,
+            "meter": self.meter.state(),
+            "lanes": self.windows.state_dict(),
+        }
+
+    def load_record(self, record: Mapping[str, Any]) -> None:
+        """Go back to a state saved by `to_record`."""
+        self.dtype = record["dtype"]
+        self.meter.load(record["meter"])
+        self.windows.load_state_dict(record["lanes"])
+
+
+def _training_windows(corpus: Corpus, training: TrainingConfig) -> Lanes | DocumentBatches:
+    """Return the training windows that suit the corpus, smaller than asked for if it is short."""
+    batch_size, bptt = fit_window(corpus.n_train, training.batch_size, training.bptt)
+    documents = corpus.documents
+    if documents is None:
+        return Lanes(
+            corpus.train_ids,
+            newline_id=corpus.newline_id,
+            batch_size=batch_size,
+            bptt=bptt,
+            unknown_rate=training.unknown_rate,
+            seed=training.seed,
+        )
+    return DocumentBatches(
+        corpus.ids,
+        blocks=documents.blocks(),
+        spans=lambda block: documents.spans(block, validation=False),
+        n_ids=corpus.n_train,
+        batch_size=batch_size,
+        bptt=bptt,
+        unknown_rate=training.unknown_rate,
+        seed=training.seed,
+    )

@@ -1,0 +1,176 @@
+"""Budgets become plans: evaluations are spread evenly, and cost little beside the training."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn import api, events
+from charrnn.config import TrainingConfig
+from charrnn.training import budget as budget_module
+from charrnn.training.budget import MAX_EVALUATIONS, MIN_EVALUATIONS, Budget, Plan
+
+SMALL = {
+    "hidden_size": 16,
+    "embedding_size": 8,
+    "batch_size": 8,
+    "bptt": 16,
+    "dtype": "float32",
+    "device": "cpu",
+    "sample_every": 0,
+}
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Return a trainer for a text; each run in a directory of its own."""
+    numbers = iter(range(100))
+
+    def prepare(text, **options):
+        path = tmp_path / "text.txt"
+        path.write_text(text, encoding="utf-8")
+        out = tmp_path / f"run{next(numbers)}"
+        return api.prepare_training([path], out=out, **{**SMALL, **options})
+
+    return prepare
+
+
+def steps_evaluated(trainer):
+    return [event.step for event in trainer.run() if isinstance(event, events.Evaluated)]
+
+
+def make_budget(*, n_train=100_000, n_val=10_000, chars_per_step=1000, **training):
+    return Budget(
+        TrainingConfig(**training),
+        n_train=n_train,
+        n_val=n_val,
+        steps_per_epoch=n_train / chars_per_step,
+    )
+
+
+@dataclasses.dataclass
+class FakeClock:
+    steps: int
+    seconds: float
+    chars_per_s: float
+
+
+# how many, and where
+
+
+@given(st.integers(1, 500), st.integers(1, 20))
+def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(total, evaluations):
+    plan = Plan(total, min(total, evaluations))
+    due = [step for step in range(1, total + 1) if plan.evaluates_after(step)]
+    assert len(due) == plan.evaluations
+    assert due[-1] == total
+    gaps = np.diff([0, *due])
+    assert gaps.max() - gaps.min() <= 1
+
+
+@given(st.integers(1, 10**6), st.integers(0, 10**7), st.integers(1, 10**5))
+def test_evaluations_cost_three_percent_at_most(total, n_val, chars_per_step):
+    budget = make_budget(n_val=n_val, chars_per_step=chars_per_step, steps=total)
+    plan = budget.fixed_plan()
+    assert plan.total_steps == total
+    fewest, most = min(total, MIN_EVALUATIONS), min(total, MAX_EVALUATIONS)
+    assert fewest <= plan.evaluations <= most
+    trained = total * chars_per_step
+
+    def share(evaluations):
+        return evaluations * n_val / 3 / trained
+
+    rounding = 1 + 1e-9
+    assert plan.evaluations == fewest or share(plan.evaluations) <= 0.03 * rounding
+    assert plan.evaluations == most or share(plan.evaluations + 1) > 0.03 / rounding
+
+
+def test_one_rule_for_every_budget():
+    """1,000 steps of 1,000 characters pay for nine readings of 10,000 at a third of the price."""
+    expected = Plan(1000, 9)
+    assert make_budget(steps=1000).fixed_plan() == expected
+    assert make_budget(epochs=10).fixed_plan() == expected
+    timed = make_budget(time_s=100.0)
+    for seconds in (5.0, 20.0):  # whatever the speed of the machine
+        clock = FakeClock(steps=100, seconds=seconds, chars_per_s=1e5 / seconds)
+        plan, _ = timed.timed_plan(step=100, elapsed_s=50.0, clock=clock)
+        assert plan == timed.plan(plan.total_steps)
+    assert timed.plan(1000) == expected
+
+
+# keeping to time
+
+
+def test_a_time_budget_waits_until_the_speed_is_known():
+    budget = make_budget(time_s=100.0)
+    assert budget.timed_plan(8, 10.0, FakeClock(5, 5.0, 1000.0)) is None  # too few steps
+    assert budget.timed_plan(8, 10.0, FakeClock(6, 3.9, 1000.0)) is None  # too short
+    assert budget.timed_plan(8, 51.0, FakeClock(6, 3.9, 1000.0)) is not None  # but time is short
+    assert budget.timed_plan(8, 10.0, FakeClock(6, 4.1, 1000.0)) is not None
+
+
+def test_the_steps_of_a_time_budget_fill_the_time():
+    budget = make_budget(time_s=100.0)
+    plan, left_s = budget.timed_plan(50, 10.0, FakeClock(50, 5.0, 10_000.0))
+    assert left_s == pytest.approx(87, abs=0.5)  # 90 s, less 3 % and a last evaluation
+    assert plan.total_steps == 50 + round(left_s / 0.1)
+
+
+def test_a_machine_that_changes_its_speed_changes_the_plan():
+    budget = make_budget(time_s=100.0, n_val=0)
+    plan = Plan(1000, 20)
+    assert budget.corrected_plan(plan, 500, 50.0, 10_000.0) is None  # as planned
+    assert budget.corrected_plan(plan, 500, 50.0, 9_500.0) is None  # nearly
+    assert budget.corrected_plan(plan, 500, 50.0, 5_000.0) == Plan(750, 20)
+    assert budget.corrected_plan(plan, 500, 50.0, 20_000.0) == Plan(1500, 20)
+    assert budget.corrected_plan(plan, 500, 200.0, 10_000.0).total_steps == 501  # at once
+    assert make_budget(steps=1000).corrected_plan(plan, 500, 50.0, 1.0) is None
+
+
+# whole runs
+
+
+@pytest.mark.parametrize("how", [{"steps": 40}, {"epochs": 1.28}], ids=["steps", "epochs"])
+def test_a_large_validation_text_is_read_seldom(prepare, how):
+    text = texts.english(8000)
+    assert steps_evaluated(prepare(text, **how, val_fraction=0.5)) == [10, 20, 30, 40]
+
+
+def test_a_small_validation_text_is_read_often(prepare):
+    found = steps_evaluated(prepare(texts.english(8000), steps=40, val_fraction=0.002))
+    assert found == list(range(2, 41, 2))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_short_run_is_evaluated_at_its_end(prepare, steps):
+    found = steps_evaluated(prepare(texts.english(8000), steps=steps, val_fraction=0.5))
+    assert len(found) == min(steps, MIN_EVALUATIONS)
+    assert found[-1] == steps
+
+
+def test_evaluations_change_nothing_of_what_is_learned(prepare, monkeypatch):
+    """They draw no random number that the training draws, and touch no weight."""
+    ends = []
+    for number in (1, 20):
+        monkeypatch.setattr(budget_module, "MIN_EVALUATIONS", number)
+        monkeypatch.setattr(budget_module, "MAX_EVALUATIONS", number)
+        options = {"steps": 60, "dropout": 0.3, "num_layers": 2, "unknown_rate": 0.05}
+        trainer = prepare(texts.english(4000), **options, sample_every=1)
+        assert len(steps_evaluated(trainer)) == number
+        ends.append(trainer._learner.network.export_weights())
+    for name, array in ends[0].items():
+        np.testing.assert_array_equal(array, ends[1][name], err_msg=name)
+
+
+def test_the_clock_has_no_say_in_a_budget_of_steps(prepare, monkeypatch):
+    """A run of so many steps keeps the same model on a fast machine and on a slow one."""
+    expected = steps_evaluated(prepare(texts.english(8000), steps=40, val_fraction=0.01))
+    monkeypatch.setattr("charrnn.training.clock.Clock.chars_per_s", 1e-3)
+    found = steps_evaluated(prepare(texts.english(8000), steps=40, val_fraction=0.01))
+    assert found == expected
+    assert MIN_EVALUATIONS < len(found) < MAX_EVALUATIONS
