@@ -90,8 +90,8 @@ def bare_matrices(model: SavedModel, steps: int, batch: int) -> Any:
     return task
 
 
-def sampling(model: SavedModel, steps: int, streams: int, batch: int = 64) -> Any:
-    """Return a task: `streams` samples of `steps` characters."""
+def sampling(model: SavedModel, steps: int, streams: int) -> Any:
+    """Return a task: `streams` samples of `steps` characters, in batches of the usual size."""
     engine = Engine(model.config, model.weights)
     start = read_prompt(engine, np.array([], dtype=np.int64))
     config = SamplingConfig(length=steps, temperature=0.8, seed=1)
@@ -102,7 +102,7 @@ def sampling(model: SavedModel, steps: int, streams: int, batch: int = 64) -> An
             for _ in Stream(engine, VOCABULARY, requests[0], config):
                 pass
         else:
-            for _ in sample_batch(engine, VOCABULARY, requests, config, batch_size=batch):
+            for _ in sample_batch(engine, VOCABULARY, requests, config):
                 pass
 
     return task

@@ -34,7 +34,7 @@ from charrnn.sampling import (
     sample_batch,
 )
 from charrnn.scoring import CharScore, Score, Scorer, char_scores, score_many, score_pieces
-from charrnn.sizing import complete_settings
+from charrnn.sizing import TYPICAL_SPEED, complete_settings
 
 if TYPE_CHECKING:
     from charrnn.training import Trainer
@@ -286,10 +286,16 @@ def prepare_training(
         with contextlib.suppress(OSError):
             run.path.rmdir()  # made for this run and still empty
         raise
-    model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), settings)
 
-    from charrnn.training import Trainer  # torch: only when it is certain to be needed
+    from charrnn.training import Trainer, measure_speed  # torch: only when sure to be needed
 
+    if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
+        speed = TYPICAL_SPEED
+    else:
+        speed = measure_speed(settings.get("device", "auto"), settings.get("dtype", "auto"))
+    model, training = complete_settings(
+        corpus.n_train, len(corpus.vocabulary), settings, speed=speed
+    )
     return Trainer(corpus, model, training, run, initial=initial, started=started)
 
 

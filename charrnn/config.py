@@ -269,6 +269,8 @@ class TrainingConfig(_Config):
     """Share of input characters shown as UNK, so that UNK is trained in every corpus."""
     patience: int = 0
     """Evaluations without improvement before stopping; 0 never stops early."""
+    finish_early: bool = False
+    """End soon, with the learning rate brought down, once validation loss keeps rising."""
     sample_every: int = 1
     """Show a sample at every n-th evaluation; 0 never."""
     seed: int = 0

@@ -174,3 +174,46 @@ def test_the_clock_has_no_say_in_a_budget_of_steps(prepare, monkeypatch):
     found = steps_evaluated(prepare(texts.english(8000), steps=40, val_fraction=0.01))
     assert found == expected
     assert MIN_EVALUATIONS < len(found) < MAX_EVALUATIONS
+
+
+@pytest.mark.parametrize(
+    ("losses", "ends"),
+    [
+        ([2.0, 1.5, 1.6, 1.6, 1.6], True),
+        ([2.0, 1.5, 1.6, 1.6], False),  # two in a row are chance
+        ([2.0, 1.5, 1.6, 1.51, 1.6], False),  # within a hundredth of the best
+        ([2.0, 1.9, 1.8, 1.7, 1.6], False),
+        ([], False),
+    ],
+)
+def test_a_run_ends_early_when_validation_keeps_rising(losses, ends):
+    plan = make_budget(steps=1000).early_end(Plan(1000, 20), 400, losses)
+    assert (plan is not None) == ends
+    if plan is not None:
+        assert plan.total_steps == 460, "0.15 of the steps taken"
+
+
+def test_a_run_about_to_end_is_left_alone():
+    assert make_budget(steps=1000).early_end(Plan(1000, 20), 900, [1.0, 2.0, 2.0, 2.0]) is None
+
+
+def noise(n):
+    """Letters by chance: nothing to learn but by heart."""
+    return "".join(np.random.default_rng(0).choice(list("abcdefgh \n"), n))
+
+
+def test_learning_by_heart_is_cut_short_with_the_rate_brought_down(prepare):
+    settings = {"hidden_size": 64, "steps": 1200, "learning_rate": 2e-2, "val_fraction": 0.2}
+    trainer = prepare(noise(1500), finish_early=True, **settings)
+    seen = list(trainer.run())
+    notices = [e.text for e in seen if isinstance(e, events.Notice)]
+    evaluated = [e for e in seen if isinstance(e, events.Evaluated)]
+    assert any("validation loss keeps rising" in text for text in notices)
+    assert evaluated[-1].step < 1200
+    assert evaluated[-1].step == evaluated[-1].total_steps
+    assert evaluated[-1].learning_rate < 0.01 * settings["learning_rate"]
+
+
+def test_a_budget_that_was_asked_for_is_used_up(prepare):
+    settings = {"hidden_size": 64, "steps": 1200, "learning_rate": 2e-2, "val_fraction": 0.2}
+    assert steps_evaluated(prepare(noise(1500), **settings))[-1] == 1200

@@ -7,6 +7,7 @@ run of a fixed number of steps keeps the same model on every machine and at ever
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charrnn.config import TrainingConfig
@@ -22,6 +23,10 @@ EVALUATION_SHARE = 0.03
 READING_COST = 1 / 3
 """Cost of reading a character in an evaluation, as a share of its cost in training."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
+RISING_EVALUATIONS, RISE = 3, 1.01
+"""Validation keeps rising when so many losses in a row are so many times the best one."""
+COOLDOWN_SHARE = 0.15
+"""Steps in which a run ends early, as a share of those taken."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,23 @@ class Budget:
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
             return None
         return self.plan(step + max(1, int(left_s / step_s)))
+
+    def early_end(self, plan: Plan, step: int, losses: Sequence[float]) -> Plan | None:
+        """Return a plan that ends soon if validation loss keeps rising.
+
+        The learning rate follows the plan, so it falls to nothing in the steps that remain; the
+        loss usually falls with it once more.
+
+        Args:
+            plan: the plan so far.
+            step: steps taken.
+            losses: of all evaluations so far.
+        """
+        recent = losses[-RISING_EVALUATIONS:]
+        if len(recent) < RISING_EVALUATIONS or min(recent) <= RISE * min(losses):
+            return None
+        total_steps = step + math.ceil(COOLDOWN_SHARE * step)
+        return self.plan(total_steps) if total_steps < plan.total_steps else None
 
     def seconds_of(self, steps: int, chars_per_s: float) -> float:
         """Return how long so many steps take at a speed."""

@@ -28,6 +28,8 @@ class Progress:
     """Evaluations since the best one."""
     evaluated_step: int = -1
     """Step of the last evaluation."""
+    is_ending: bool = False
+    """True when the plan has been shortened because validation loss kept rising."""
     caution: Caution = field(default_factory=Caution)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
@@ -71,6 +73,7 @@ class Progress:
             "best_step": self.best_step,
             "stale": self.stale,
             "evaluated_step": self.evaluated_step,
+            "is_ending": self.is_ending,
             "rate_scale": self.caution.rate_scale,
             "rollbacks": self.caution.rollbacks,
             "metrics": self.metrics,
@@ -88,6 +91,7 @@ class Progress:
             best_step=record["best_step"],
             stale=record["stale"],
             evaluated_step=record["evaluated_step"],
+            is_ending=record["is_ending"],
             caution=Caution(record["rollbacks"], record["rate_scale"]),
             metrics=list(record["metrics"]),
         )

@@ -149,6 +149,7 @@ class Trainer:
                 clock.shown()
             if due:
                 yield from self._evaluate()
+                yield from self._end_early()
                 yield from self._keep_to_time()
                 clock.leave_out_pause()
 
@@ -165,10 +166,24 @@ class Trainer:
             duration_s=left_s,
         )
 
+    def _end_early(self) -> Iterator[events.Notice]:
+        """Shorten the run if that was asked for and the text is being learned by heart."""
+        progress = self._progress
+        if not self.training.finish_early or progress.plan is None or not self.corpus.n_val:
+            return
+        losses = [row["val_loss_nats"] for row in progress.metrics]
+        plan = self._budget.early_end(progress.plan, progress.step, losses)
+        if plan is not None:
+            progress.plan, progress.is_ending = plan, True
+            yield events.Notice(
+                text="validation loss keeps rising: the run ends at step "
+                f"{plan.total_steps:,}, with the learning rate brought down"
+            )
+
     def _keep_to_time(self) -> Iterator[events.Notice]:
         """Change the number of steps when the machine turns out slower or faster than measured."""
         progress = self._progress
-        if progress.plan is None or self._is_over():
+        if progress.plan is None or progress.is_ending or self._is_over():
             return
         before = progress.plan.total_steps
         plan = self._budget.corrected_plan(
@@ -193,6 +208,7 @@ class Trainer:
         record = read_record(self.run_directory.resume)
         self._progress = self._files.restore(self._learner, record)
         self._progress.plan = exploded.plan  # perhaps made after that state was saved
+        self._progress.is_ending = exploded.is_ending
         self._progress.caution = caution
         self._learner.network.train()
         return events.Notice(

@@ -1,0 +1,77 @@
+"""Defaults from corpus, budget and machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from charrnn.errors import ConfigError
+from charrnn.sizing import CHARS_PER_WEIGHT, RELATIVE_SPEED, complete_settings, default_time_s
+
+
+def width(n_chars=1_000_000, speed=100_000.0, **given):
+    model, _ = complete_settings(n_chars, 70, given, speed=speed)
+    return model.hidden_size
+
+
+def test_more_time_never_means_a_narrower_network():
+    widths = [width(n_chars=10**8, time_s=t) for t in (1, 10, 60, 300, 1800, 10_000, 36_000)]
+    assert widths == sorted(widths)
+    assert widths[0] == min(RELATIVE_SPEED)
+    assert widths[-1] == max(RELATIVE_SPEED)
+
+
+def test_a_faster_machine_affords_a_wider_network():
+    assert width(time_s=60, speed=10_000) < width(time_s=60, speed=1_000_000)
+
+
+def test_the_speed_of_the_machine_has_no_say_in_steps_and_passes():
+    for given in ({"steps": 4000}, {"epochs": 8}):
+        assert width(speed=1.0, **given) == width(speed=1e9, **given)
+
+
+def test_a_short_text_gets_a_narrow_network_however_long_it_may_train():
+    assert width(n_chars=10_000, time_s=36_000) == 128
+    assert width(n_chars=100_000, time_s=36_000) == 256
+    assert width(n_chars=10**9, time_s=36_000) == 1024
+
+
+def test_every_weight_reads_its_share_of_characters():
+    model, _ = complete_settings(10**8, 70, {"epochs": 0.1})
+    assert CHARS_PER_WEIGHT * model.num_parameters() <= 10**7
+    wider = [w for w in RELATIVE_SPEED if w > model.hidden_size]
+    bigger, _ = complete_settings(10**8, 70, {"epochs": 0.1, "hidden_size": min(wider)})
+    assert CHARS_PER_WEIGHT * bigger.num_parameters() > 10**7
+
+
+def test_layers_share_the_time():
+    assert width(time_s=60, num_layers=3) <= width(time_s=60)
+
+
+def test_dropout_only_where_the_text_is_read_often():
+    assert complete_settings(10**6, 70, {"epochs": 3})[1].dropout == 0
+    assert complete_settings(10**6, 70, {"epochs": 50})[1].dropout > 0
+
+
+def test_what_is_given_is_kept_and_the_rest_follows():
+    model, training = complete_settings(
+        10**6, 70, {"hidden_size": 100, "dropout": 0.5, "batch_size": 7, "epochs": None}
+    )
+    assert (model.hidden_size, training.dropout, training.batch_size) == (100, 0.5, 7)
+    assert training.time_s == default_time_s(10**6), "no budget was given"
+
+
+def test_only_a_budget_that_was_not_asked_for_may_end_early():
+    assert complete_settings(10**6, 70, {})[1].finish_early
+    for given in ({"time_s": 60}, {"epochs": 3}, {"steps": 100}):
+        assert not complete_settings(10**6, 70, given)[1].finish_early
+
+
+def test_default_time_grows_with_the_text_between_limits():
+    assert default_time_s(1000) == 20
+    assert 20 < default_time_s(500_000) < 600
+    assert default_time_s(10**9) == 600
+
+
+def test_a_setting_that_does_not_exist():
+    with pytest.raises(ConfigError, match="no setting called 'hiden'"):
+        complete_settings(1000, 70, {"hiden": 3})
