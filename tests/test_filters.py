@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from charrnn.config import SamplingConfig
 from charrnn.sampling import filters
+from charrnn.sampling.bans import remove_repeated
 from charrnn.sampling.picker import Picker
 
 P = np.array([0.1, 0.4, 0.2, 0.25, 0.05])
@@ -95,7 +96,7 @@ def test_something_always_survives_and_is_picked(logits, temperature, k, p, q, u
     logits = np.array(logits, np.float32)
     picker.forbid(logits, 0)
     left = picker.distribution(logits, temperature)
-    chosen = picker.pick(logits.copy(), temperature, uniform)
+    chosen = picker.bind(temperature)(logits, uniform)
     assert chosen != 0, "UNK was written"
     assert np.isfinite(left[chosen])
     rows = picker.pick_rows(
@@ -105,7 +106,6 @@ def test_something_always_survives_and_is_picked(logits, temperature, k, p, q, u
 
 
 def test_a_ban_that_would_leave_nothing_is_dropped():
-    picker = Picker(SamplingConfig())
-    logits = np.array([0.0, -np.inf, 1.0, 2.0])
-    picker.forbid(logits, 0, [2, 3])
-    assert survivors(logits) == [2, 3]
+    rows = np.array([[-np.inf, -np.inf, 1.0, 2.0], [-np.inf, 0.0, 1.0, 2.0], [-np.inf, 0, 1, 2]])
+    remove_repeated(rows, [[2, 3], [2, 3], []])
+    assert [survivors(row) for row in rows] == [[2, 3], [1], [1, 2, 3]]

@@ -1,6 +1,8 @@
 """Samples: the right distribution, the right ends, the same text however it is drawn."""
 
 import itertools
+from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,13 +11,16 @@ from hypothesis import strategies as st
 
 from charrnn.api import CharModel
 from charrnn.config import ModelConfig, SamplingConfig
+from charrnn.engine import State
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.modelfile import SavedModel
-from charrnn.sampling import Request, sample_batch
+from charrnn.sampling import Request, Stream, sample_batch
+from charrnn.sampling.draft import Draft
 from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
+from charrnn.sampling.writer import WatchfulWriter
 from charrnn.uniforms import stream_keys, uniforms
-from charrnn.vocab import EOS_ID, Vocabulary
+from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary
 
 ALPHABET = "abcdefgh\n"
 
@@ -104,6 +109,143 @@ def test_a_sample_is_the_same_alone_in_any_batch_and_streamed(cell, layers):
         assert {s.stop_reason for s in samples} == {"eos", "length"}
     assert alone == streamed[:3]
     assert len(set(streamed)) > 35
+
+
+def make_byte_model(seed=1):
+    """Return a byte model with random weights that writes many characters of several bytes."""
+    vocabulary = ByteVocabulary()
+    config = ModelConfig(vocab_size=len(vocabulary), hidden_size=8, cell="gru")
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in config.weight_shapes().items()
+    }
+    weights["output.bias"][0xC2 + FIRST_CHARACTER_ID :] += 2.0  # bytes that begin a character
+    return CharModel(SavedModel(config=config, vocabulary=vocabulary, weights=weights, training={}))
+
+
+def assert_batches_draw_what_streams_draw(model, options, batch_sizes=(2, 7, 64), num=23):
+    """Draw `num` samples of several prompts and temperatures both ways; return the streams'."""
+    config = SamplingConfig(seed=8, **options)
+    starts = [(prompt, model.start(prompt)) for prompt in ("", "ab", "a")]
+    requests = [
+        Request(start, prompt, temperature, 3 * number)
+        for number, ((prompt, start), temperature) in enumerate(
+            itertools.islice(itertools.cycle(itertools.product(starts, (0.9, 0.0, 1.4))), num)
+        )
+    ]
+    streams = [Stream(model.engine, model.saved.vocabulary, r, config).sample() for r in requests]
+    for batch_size in batch_sizes:
+        samples = list(
+            sample_batch(
+                model.engine, model.saved.vocabulary, requests, config, batch_size=batch_size
+            )
+        )
+        for sample, stream in zip(samples, streams, strict=True):
+            for name in ("logprobs", "sampling_logprobs"):
+                numbers, expected = getattr(sample, name), getattr(stream, name)
+                assert (numbers is None) == (expected is None) == ("logprobs" not in options)
+                if expected is not None:
+                    np.testing.assert_allclose(numbers, expected, rtol=0, atol=1e-4)
+            bare = {"logprobs": None, "sampling_logprobs": None}
+            assert replace(sample, **bare) == replace(stream, **bare)
+    return streams
+
+
+EACH_FEATURE = {
+    "plain": {},
+    "one stop": {"stop": ("c",)},
+    "several stops": {"stop": ("cd", "dde", "a\n", "zz")},
+    "no repeat": {"no_repeat": 2},
+    "no repeat, nothing left": {"no_repeat": 1},
+    "logprobs": {"logprobs": True},
+    "min length": {"min_length": 25},
+    "filters": {"top_k": 5, "top_p": 0.9, "min_p": 0.01},
+    "all together": {"stop": ("cc", "ef"), "no_repeat": 3, "logprobs": True, "min_length": 20,
+                     "top_k": 7},
+}  # fmt: skip
+each_feature = pytest.mark.parametrize(
+    "options", [pytest.param(o, id=name) for name, o in EACH_FEATURE.items()]
+)
+
+
+@each_feature
+def test_every_feature_works_in_a_batch_as_alone(options):
+    streams = assert_batches_draw_what_streams_draw(make_model(eos=-1.0), {"length": 50, **options})
+    reasons = {sample.stop_reason for sample in streams}
+    assert len({sample.text for sample in streams}) > 10
+    assert "eos" in reasons
+    assert ("stop" in reasons) == ("stop" in options)
+
+
+@each_feature
+def test_every_feature_works_in_a_batch_of_a_byte_model(options):
+    options = {"length": 40, **options, "stop": tuple("é" + s for s in options.get("stop", ()))}
+    streams = assert_batches_draw_what_streams_draw(make_byte_model(), options)
+    text = "".join(sample.text for sample in streams)
+    assert {1, 2, 3, 4} == {len(character.encode()) for character in text}
+    assert "\ufffd" not in text
+
+
+def test_a_byte_model_in_a_batch_stops_at_a_text_of_several_bytes():
+    model = make_byte_model()
+    text = "".join(model.stream(seed=8, length=40))
+    stop = next(text[k : k + 2] for k in range(10, 30) if len(text[k : k + 2].encode()) > 3)
+    samples = model.sample(num=9, seed=8, length=40, stop=(stop,))
+    assert (samples[0].text, samples[0].stop_reason) == (text[: text.index(stop)], "stop")
+
+
+def test_an_ngram_ban_never_breaks_a_character_off():
+    """With every character forbidden, the ban is dropped, but UTF-8 is not."""
+    samples = make_byte_model().sample(
+        num=3, seed=1, length=600, min_length=600, no_repeat=1, temperature=3.0
+    )
+    for sample in samples:
+        assert len(sample.text) == 600
+        assert "\ufffd" not in sample.text
+
+
+@pytest.mark.parametrize("extra", [{}, {"stop": ("\n\n\n",)}])
+def test_a_long_text_in_a_batch_with_short_ones(extra):
+    """Rows begin and end at any place of the blocks that random numbers are made in."""
+    model = make_model(eos=-2.5)
+    streams = assert_batches_draw_what_streams_draw(model, {"length": 150, **extra}, (3,), num=60)
+    lengths = {len(sample.text) for sample in streams}
+    assert len(lengths) > 20
+    assert min(lengths) < 32 < 128 < max(lengths)
+
+
+def test_a_feature_does_not_cost_the_batch():
+    """What needs a look at every character is drawn in the batch: so many steps, no more."""
+    model = make_model(eos=-50.0)
+    for options in ({"stop": ("zz",)}, {"no_repeat": 4}, {"logprobs": True}):
+        with patch.object(State, "__init__", autospec=True, side_effect=State.__init__) as made:
+            model.sample(num=40, length=20, seed=1, **options)
+        assert made.call_count < 5, "a state for every sample"
+
+
+@pytest.mark.parametrize(("last", "reason"), [(EOS_ID, "eos"), (None, "length")])
+def test_what_was_held_back_is_written_at_the_end(last, reason):
+    vocabulary = Vocabulary("abc")
+    config = SamplingConfig(length=3 if last is None else 9, stop=("bcb",))
+    writer = Draft(vocabulary, Request(None, "", 1.0, 0), config).writer
+    texts = [writer.add(chosen) for chosen in vocabulary.encode("abc").tolist()]
+    if last is not None:
+        assert writer.stop_reason is None
+        texts.append(writer.add(last))
+    assert (texts[:2], "".join(texts), writer.stop_reason) == (["a", ""], "abc", reason)
+
+
+def test_an_ngram_ban_waits_for_the_character_that_is_begun():
+    vocabulary = ByteVocabulary()
+    writer = WatchfulWriter(vocabulary, SamplingConfig(no_repeat=1))
+    first, second = vocabulary.encode("é").tolist()
+    for chosen in (first, second, first):
+        writer.add(chosen)
+    assert list(writer.repeated()) == []
+    assert second not in writer.impossible()
+    writer.add(second)
+    assert second in writer.repeated()
 
 
 def test_seeds_and_indices_give_unrelated_numbers():
@@ -293,4 +435,4 @@ def test_any_options_give_a_text_within_its_limits(prompt, num, eos, **options):
 
 def test_a_picker_never_runs_past_the_end():
     logits = np.array([-np.inf, 0.0, 0.0, -np.inf])
-    assert Picker(SamplingConfig()).pick(logits, 1.0, np.nextafter(1.0, 0)) == 2
+    assert Picker(SamplingConfig()).bind(1.0)(logits, np.nextafter(1.0, 0)) == 2

@@ -49,20 +49,25 @@ class LayerState:
     Attributes:
         xh: the input and the hidden state side by side, `[.., I+H]`; the first layer has no x
             here, because its input product comes from a table.
+        x: view of the input, `[.., I]`: the hidden state of the layer below.
         h: view of the hidden state, `[H]` or `[B, H]`.
         c: cell state of the LSTM, same shape; empty in the other cells.
+        work: the products and their sums, `[.., G·H]`, as BLAS wants them.
+        stacked: view of `work`, gate by gate: `[G, .., H]`.
+        gates: what the gates do, `[G, .., H]`; each lies in one piece, so that passes over a few
+            of them do not jump from row to row.
     """
 
-    def __init__(self, inputs: int, hidden: int, gates: int, batch: int | None, dtype: Any) -> None:
-        """Make a zero state."""
-        lead = () if batch is None else (batch,)
-        self.xh = np.zeros((*lead, inputs + hidden), dtype)
-        self.x = self.xh[..., :inputs]
-        self.h = self.xh[..., inputs:]
-        self.c = np.zeros((*lead, hidden if gates == 4 else 0), dtype)
-        self.work = np.empty((*lead, gates * hidden), dtype)
-        self.blocks = [self.work[..., k * hidden : (k + 1) * hidden] for k in range(gates)]
-        self.sigmoids = self.work[..., : max(gates - 1, 0) * hidden]
+    def __init__(self, xh: Array, hidden: int, gates: int) -> None:
+        """Take the views of the hidden states; a zero cell state."""
+        lead, inputs = xh.shape[:-1], xh.shape[-1] - hidden
+        self.xh = xh
+        self.x = xh[..., :inputs]
+        self.h = xh[..., inputs:]
+        self.c = np.zeros((*lead, hidden if gates == 4 else 0), xh.dtype)
+        self.work = np.empty((*lead, gates * hidden), xh.dtype)
+        self.stacked = np.moveaxis(self.work.reshape(*lead, gates, hidden), -2, 0)
+        self.gates = np.empty((gates, *lead, hidden), xh.dtype)
 
 
 class Layer:
@@ -124,16 +129,16 @@ class LSTMLayer(Layer):
         super().__init__(arrange(w_ih), arrange(w_hh), arrange(b_ih + b_hh))
 
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
-        work, sigmoids, (i, f, o, g) = state.work, state.sigmoids, state.blocks
-        h, c = state.h, state.c
-        add, multiply, tanh = np.add, np.multiply, np.tanh
+        work, stacked, gates, h, c = state.work, state.stacked, state.gates, state.h, state.c
+        (i, f, o, g), sigmoids = gates, gates[:3]
+        add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, c.dtype)
 
         def advance(z: Array) -> None:
             product()
             add(work, z, work)
-            tanh(work, work)
-            multiply(sigmoids, 0.5, sigmoids)
-            add(sigmoids, 0.5, sigmoids)
+            tanh(stacked, gates)
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
             multiply(c, f, c)
             multiply(i, g, i)
             add(c, i, c)
@@ -167,21 +172,23 @@ class GRULayer(Layer):
         self._split = split
 
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
-        sigmoids, (r, u, n) = state.sigmoids, state.blocks
         h, split, bias_n = state.h, self._split, self._bias_n
-        add, multiply, tanh = np.add, np.multiply, np.tanh
+        outer, product_n = state.work[..., :split], state.work[..., split:]
+        stacked, sigmoids, (r, u, n) = state.stacked[:2], state.gates[:2], state.gates
+        add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, h.dtype)
+        subtract = np.subtract
 
         def advance(z: Array) -> None:
             product()
-            add(sigmoids, z[..., :split], sigmoids)
-            tanh(sigmoids, sigmoids)
-            multiply(sigmoids, 0.5, sigmoids)
-            add(sigmoids, 0.5, sigmoids)
-            add(n, bias_n, n)
+            add(outer, z[..., :split], outer)
+            tanh(stacked, sigmoids)
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
+            add(product_n, bias_n, n)
             multiply(n, r, n)
             add(n, z[..., split:], n)
             tanh(n, n)
-            np.subtract(h, n, r)
+            subtract(h, n, r)
             multiply(r, u, r)
             add(n, r, h)
 
@@ -189,13 +196,13 @@ class GRULayer(Layer):
 
     def bind_inner(self, state: LayerState) -> Callable[[], None]:
         """Return the step of a layer above the first: two products, kept apart."""
-        z = np.empty_like(state.work)
+        z, bias, add = np.empty_like(state.work), self.bias, np.add
         product = self.input.bind(state.x, z)
         advance = self.bind(state)
 
         def step() -> None:
             product()
-            np.add(z, self.bias, z)
+            add(z, bias, z)
             advance(z)
 
         return step

@@ -23,6 +23,8 @@ class State:
     Attributes:
         layers: the states of the layers.
         batch: number of streams; None for one stream without a B axis.
+        first_input: from one id, or `[B]` ids, to the first layer's projected input, perhaps in a
+            buffer that the next call overwrites.
         step: reads one id, or `[B]` ids, and returns the logits, in a buffer that the next step
             overwrites.
         advances: per layer, one step from a projected input.
@@ -31,36 +33,30 @@ class State:
     def __init__(self, engine: Engine, batch: int | None) -> None:
         """Make a zero state for a network."""
         config = engine.config
+        hidden = config.hidden_size
+        lead = () if batch is None else (batch,)
+        # the hidden states of all layers side by side: what a layer reads lies beside its own
+        h = np.zeros((*lead, config.num_layers * hidden), engine.dtype)
         self.batch = batch
         self.layers = [
-            LayerState(
-                config.hidden_size if k else 0,
-                config.hidden_size,
-                config.gates,
-                batch,
-                engine.dtype,
-            )
+            LayerState(h[..., max(k - 1, 0) * hidden : (k + 1) * hidden], hidden, config.gates)
             for k in range(config.num_layers)
         ]
+        self.first_input = engine.bind_first_input(batch)
         self.advances = [
             layer.bind(mine) for layer, mine in zip(engine.layers, self.layers, strict=True)
         ]
         self.step = self._bind_step(engine)
 
     def _bind_step(self, engine: Engine) -> Callable[[Any], Array]:
-        first, h = self.advances[0], self.layers[-1].h
-        inner = [
-            (self.layers[k].x, self.layers[k - 1].h, engine.layers[k].bind_inner(self.layers[k]))
-            for k in range(1, len(self.layers))
-        ]
+        first, first_input, h = self.advances[0], self.first_input, self.layers[-1].h
+        inner = [engine.layers[k].bind_inner(self.layers[k]) for k in range(1, len(self.layers))]
         logits = np.empty((*h.shape[:-1], engine.config.vocab_size), engine.dtype)
-        output, bias = engine.output.bind(h, logits), engine.output_bias
-        first_input, add, copy = engine.first_input, np.add, np.copyto
+        output, bias, add = engine.output.bind(h, logits), engine.output_bias, np.add
 
         def step(ids: Any) -> Array:
             first(first_input(ids))
-            for x, below, advance in inner:
-                copy(x, below)
+            for advance in inner:
                 advance()
             output()
             add(logits, bias, logits)
@@ -74,11 +70,11 @@ class State:
             mine.h[...] = theirs.h[rows]
             mine.c[...] = theirs.c[rows]
 
-    def assign_row(self, row: int, one: State) -> None:
-        """Copy the state of one stream into a row of this batch."""
+    def assign_rows(self, rows: Any, one: State) -> None:
+        """Copy the state of one stream into the given rows of this batch."""
         for mine, theirs in zip(self.layers, one.layers, strict=True):
-            mine.h[row] = theirs.h
-            mine.c[row] = theirs.c
+            mine.h[rows] = theirs.h
+            mine.c[rows] = theirs.c
 
 
 class Engine:
@@ -112,11 +108,7 @@ class Engine:
         self.output = Matrix(arrays["output.weight"])
         self.output_bias = arrays["output.bias"]
         self._embedding = arrays.get("embedding.weight")
-        table = self._build_table()
-        self._has_table = table is not None
-        self.first_input: Callable[[Any], Array] = (
-            self._project_embedding if table is None else table.__getitem__
-        )
+        self._table = self._build_table()
 
     def _build_table(self) -> Array | None:
         """Return the first layer's projected input of every id `[V, G·H]`.
@@ -131,6 +123,16 @@ class Engine:
             return table
         size = config.vocab_size * config.gates * config.hidden_size * self.dtype.itemsize
         return self.layers[0].project(self._embedding) if size <= TABLE_BYTES else None
+
+    def bind_first_input(self, batch: int | None) -> Callable[[Any], Array]:
+        """Return the call from one id, or `[batch]` ids, to the first layer's projected input."""
+        if self._table is None:
+            return self._project_embedding
+        if batch is None:
+            return self._table.__getitem__
+        take, z = self._table.take, np.empty((batch, self._table.shape[1]), self.dtype)
+        # "clip", because with "raise" NumPy would fill a buffer of its own first
+        return lambda ids: take(ids, 0, z, "clip")
 
     def _project_embedding(self, ids: Any) -> Array:
         assert self._embedding is not None
@@ -175,7 +177,7 @@ class Engine:
         # the first layer's input products are fetched step by step: a row of the table is read
         # while it is in the cache, and an array [T, B, G·H] of them is never made
         z_T: Iterable[Array] = (
-            map(self.first_input, ids_T) if self._has_table else self.first_input(ids_T)
+            map(state.first_input, ids_T) if self._table is not None else state.first_input(ids_T)
         )
         for k, (layer, mine) in enumerate(zip(self.layers, state.layers, strict=True)):
             if k:

@@ -6,6 +6,7 @@ left, its row is taken out of the batch, so that no product is spent on finished
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,16 +15,19 @@ from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
 from charrnn.engine import Engine
-from charrnn.sampling.picker import Picker
+from charrnn.sampling.bans import Bans
+from charrnn.sampling.draft import Draft
+from charrnn.sampling.picker import Picker, log_probability
 from charrnn.sampling.prompt import Request
 from charrnn.sampling.sample import Sample
 from charrnn.sampling.stream import Stream
+from charrnn.sampling.writer import is_watchful
 from charrnn.uniforms import stream_keys, uniforms
-from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
+from charrnn.vocab import EOS_ID, Vocabulary
 
-BATCH_SIZE = 64
-COLUMNS = 256
-"""Ids kept per row before they are put aside."""
+BATCH_SIZE = 192
+BLOCK = 32
+"""Random numbers made at a time for each row, and ids kept before they are put aside."""
 
 
 def sample_batch(
@@ -45,11 +49,8 @@ def sample_batch(
         config: as for `Stream`.
         batch_size: most streams at work at a time.
     """
-    one_by_one = config.stop or config.no_repeat or config.logprobs or vocabulary.unit == "byte"
-    if len(requests) == 1 or one_by_one:
-        # what needs a look at every single character is drawn stream by stream
-        for request in requests:
-            yield Stream(engine, vocabulary, request, config).sample()
+    if len(requests) == 1:
+        yield Stream(engine, vocabulary, requests[0], config).sample()
         return
     done: dict[int, Sample] = {}
     emitted = 0
@@ -61,7 +62,14 @@ def sample_batch(
 
 
 class _Batch:
-    """The rows at work."""
+    """The rows at work. All draw at the same moments, which `_clock` counts.
+
+    Attributes:
+        _begun: the moment at which each row's sample began, `[B]`.
+        _uniforms: the random numbers of a block of moments, `[BLOCK, B, 1]`.
+        _ids: what was drawn in that block, `[BLOCK, B]`; put into `_pieces` when it is full.
+        _pieces: what each row has drawn: pieces of text if its writer looks at every id, else ids.
+    """
 
     def __init__(
         self,
@@ -76,83 +84,120 @@ class _Batch:
         self._requests = requests
         self._config = config
         self._picker = Picker(config)
+        self._watchful = is_watchful(vocabulary, config)
+        self._bans = Bans(vocabulary, config)
+        self._all_keys = stream_keys(config.seed, [request.index for request in requests])
         rows = min(batch_size, len(requests))
-        self._waiting = len(requests) - rows
+        self._clock = 0
+        self._next = 0
         self._state = engine.initial_state(rows)
         self._logits = np.empty((rows, engine.config.vocab_size), engine.dtype)
-        self._request_of = np.arange(rows)
-        self._count = np.zeros(rows, dtype=np.int64)
         self._temperature = np.empty((rows, 1))
-        self._all_keys = stream_keys(config.seed, [request.index for request in requests])
-        self._keys = self._all_keys[:rows].copy()
-        self._written: list[list[NDArray[Any]]] = [[] for _ in range(rows)]
-        self._ids = np.empty((rows, COLUMNS), dtype=np.int64)
-        for row in range(rows):
-            self._begin(row, row)
+        self._begun = np.empty(rows, dtype=np.int64)
+        self._keys = np.empty(rows, dtype=np.uint64)
+        self._uniforms = np.empty((BLOCK, rows, 1))
+        self._ids = np.empty((BLOCK, rows), dtype=np.int64)
+        self._number: list[int] = []
+        self._drafts: list[Draft] = []
+        self._pieces: list[list[Any]] = []
+        self._begin(list(range(rows)))
 
-    def _begin(self, row: int, number: int) -> None:
-        """Put a request into a row."""
-        request = self._requests[number]
-        self._request_of[row] = number
-        self._count[row] = 0
-        self._temperature[row] = request.temperature
-        self._keys[row] = self._all_keys[number]
-        self._written[row] = []
-        self._logits[row] = request.start.logits
-        self._state.assign_row(row, request.start.state)
+    def _begin(self, rows: list[int]) -> None:
+        """Put the next requests into rows."""
+        numbers = list(range(self._next, self._next + len(rows)))
+        self._next += len(rows)
+        same_start: defaultdict[int, list[int]] = defaultdict(list)
+        for row, number in zip(rows, numbers, strict=True):
+            request = self._requests[number]
+            # slices, because the first requests make their rows
+            self._number[row : row + 1] = [number]
+            self._drafts[row : row + 1] = [Draft(self._vocabulary, request, self._config)]
+            self._pieces[row : row + 1] = [[]]
+            self._temperature[row] = request.temperature
+            same_start[id(request.start)].append(row)
+        for together in same_start.values():
+            start = self._drafts[together[0]].request.start
+            self._state.assign_rows(together, start.state)
+            self._logits[together] = start.logits
+        self._begun[rows] = self._clock
+        self._keys[rows] = self._all_keys[numbers]
+        self._draw_ahead(rows)
+
+    def _draw_ahead(self, rows: Any) -> None:
+        """Make the random numbers of rows for the block of draws that the clock is in."""
+        moments = self._clock - self._clock % BLOCK + np.arange(BLOCK)
+        positions = np.maximum(moments - self._begun[rows, None], 0)  # 0: before the row began
+        self._uniforms[:, rows, 0] = uniforms(self._keys[rows, None], positions).T
 
     def run(self) -> Iterator[tuple[int, Sample]]:
         """Yield (number of the request, sample) as the streams end."""
-        config, picker = self._config, self._picker
-        rows = np.arange(len(self._count))
-        while len(rows):
-            logits = self._logits
-            logits[:, UNK_ID] = -np.inf
-            if config.min_length:
-                logits[self._count < config.min_length, EOS_ID] = -np.inf
-            column = self._count % COLUMNS
-            uniform = uniforms(self._keys, self._count)[:, None]
+        picker, config = self._picker, self._config
+        while self._drafts:
+            if self._clock % BLOCK == 0:
+                self._draw_ahead(slice(None))
+            logits, uniform = self._logits, self._uniforms[self._clock % BLOCK]
+            raw = logits.copy() if config.logprobs else None
+            picker.forbid_rows(logits, self._written() if config.min_length else 0)
+            if self._watchful:
+                self._bans.apply(logits, [draft.writer for draft in self._drafts])
             chosen = picker.pick_rows(logits, self._temperature, uniform)
-            self._ids[rows, column] = chosen
-            self._count += 1
-            self._logits = self._engine.step(chosen, self._state)
-            for row in np.flatnonzero(column == COLUMNS - 1).tolist():
-                self._written[row].append(self._ids[row].copy())
-            ended = np.flatnonzero((chosen == EOS_ID) | (self._count == config.length))
-            if len(ended):
-                for row in ended.tolist():
-                    yield self._finish(row)
-                rows = self._replace(ended)
+            if raw is not None:
+                self._record(raw, logits, chosen)
+            self._logits = self._state.step(chosen)
+            ended = self._add(chosen)
+            self._clock += 1
+            if ended:
+                for row in ended:
+                    yield self._number[row], self._finish(row)
+                self._replace(ended)
 
-    def _finish(self, row: int) -> tuple[int, Sample]:
-        number = int(self._request_of[row])
-        request = self._requests[number]
-        left = int(self._count[row]) % COLUMNS
-        ids = np.concatenate([*self._written[row], self._ids[row, :left]])
-        by_eos = bool(ids[-1] == EOS_ID)
-        return number, Sample(
-            text=self._vocabulary.decode(ids[:-1] if by_eos else ids),
-            prompt=request.prompt,
-            seed=self._config.seed,
-            index=request.index,
-            temperature=request.temperature,
-            stop_reason="eos" if by_eos else "length",
-        )
+    def _written(self) -> NDArray[np.int64]:
+        """Return how many characters each row has written."""
+        if self._watchful:
+            return np.array([draft.writer.written for draft in self._drafts])
+        return self._clock - self._begun
 
-    def _replace(self, ended: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give ended rows to waiting requests, take the rest out; return the rows at work."""
-        for row in ended[: self._waiting]:
-            self._begin(row, len(self._requests) - self._waiting)
-            self._waiting -= 1
-            ended = ended[1:]
-        if len(ended):
-            keep = np.setdiff1d(np.arange(len(self._count)), ended)
+    def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: NDArray[np.int64]) -> None:
+        logp = log_probability(raw, chosen)
+        drawn_from = self._picker.log_probability(logits, self._temperature, chosen)
+        for draft, a, b in zip(self._drafts, logp.tolist(), drawn_from.tolist(), strict=True):
+            draft.logprobs.append(a)
+            draft.sampling_logprobs.append(b)
+
+    def _add(self, chosen: NDArray[np.int64]) -> list[int]:
+        """Give each row its id; return the rows that have ended."""
+        if self._watchful:
+            for pieces, draft, one in zip(self._pieces, self._drafts, chosen.tolist(), strict=True):
+                pieces.append(draft.writer.add(one))
+            return [row for row, draft in enumerate(self._drafts) if draft.writer.stop_reason]
+        # where only EOS and the length end a text, the writers get their ids when it has ended
+        column = self._clock % BLOCK
+        self._ids[column] = chosen
+        full = self._begun == self._clock + 1 - self._config.length
+        ended: list[int] = np.flatnonzero(full | (chosen == EOS_ID)).tolist()
+        for row in range(len(chosen)) if column == BLOCK - 1 else ended:
+            first = max(int(self._begun[row]) - (self._clock - column), 0)
+            self._pieces[row] += self._ids[first : column + 1, row].tolist()
+        return ended
+
+    def _finish(self, row: int) -> Sample:
+        draft, pieces = self._drafts[row], self._pieces[row]
+        return draft.finish("".join(pieces if self._watchful else map(draft.writer.add, pieces)))
+
+    def _replace(self, ended: list[int]) -> None:
+        """Give ended rows to waiting requests, and take out those for which there is none."""
+        waiting = len(self._requests) - self._next
+        if waiting:
+            self._begin(ended[:waiting])
+        if len(ended) > waiting:
+            keep = np.delete(np.arange(len(self._drafts)), ended[waiting:])
             self._state = self._engine.copy_state(self._state, keep)
             self._logits = self._logits[keep]
-            self._request_of = self._request_of[keep]
-            self._count = self._count[keep]
             self._temperature = self._temperature[keep]
+            self._begun = self._begun[keep]
             self._keys = self._keys[keep]
-            self._ids = self._ids[keep]
-            self._written = [self._written[row] for row in keep]
-        return np.arange(len(self._count))
+            self._uniforms = self._uniforms[:, keep]
+            self._ids = self._ids[:, keep]
+            self._number = [self._number[row] for row in keep]
+            self._drafts = [self._drafts[row] for row in keep]
+            self._pieces = [self._pieces[row] for row in keep]

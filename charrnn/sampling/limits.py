@@ -12,6 +12,7 @@ class StopTexts:
     def __init__(self, stops: Sequence[str]) -> None:
         """Watch for any of `stops`."""
         self._stops = tuple(stop for stop in stops if stop)
+        self._beginnings = frozenset(stop[0] for stop in self._stops)
         self._held = ""
 
     def feed(self, character: str) -> tuple[str, bool]:
@@ -19,6 +20,8 @@ class StopTexts:
 
         The stop text itself is never written.
         """
+        if not self._held and character not in self._beginnings:
+            return character, False
         self._held += character
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:

@@ -28,13 +28,16 @@ def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
     if last > best + OVERFIT_RISE:
         return (
             f"overfit at the end: validation rose by {last - best:.3f} nats from its best, which "
-            "is the model kept; try more --dropout, a smaller --hidden or less time"
+            "is the model kept; try more --dropout, more --weight-decay or a smaller --hidden"
         )
     if gap > WIDE_GAP:
         return (
             f"leaning to overfit: training text is {gap:.2f} nats better than validation; "
-            "more --dropout or more text would help"
+            "more --weight-decay, more --dropout or more text would help"
         )
     if gap < NARROW_GAP:
-        return "underfit: training and validation are still alike; more --time would help"
-    return f"well fit: validation is {gap:.2f} nats above the training text"
+        return "underfit: training and validation are still alike; more training would help"
+    return (
+        f"well fit: validation is {gap:.2f} nats above the training text; more text, or more time "
+        "for a larger --hidden, would help further"
+    )
