@@ -493,3 +493,18 @@ def test_version_and_help(charrnn):
         detail = charrnn(command, "--help")
         assert detail.code == 0
         assert "--model" in detail.out or command == "train"
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "500"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_threads_do_not_wait_busily_for_long_unless_the_user_says_so(tmp_path, given, expected):
+    """Beside another busy program the default of libgomp makes training several times slower."""
+    code = (
+        "import atexit, os; atexit.register(lambda: print(os.environ['GOMP_SPINCOUNT'])); "
+        "from charrnn.cli import main; main()"
+    )
+    clean = {k: v for k, v in environment().items() if k != "GOMP_SPINCOUNT"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        cwd=tmp_path, env={**clean, **given}, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode().split()[-1] == expected

@@ -21,6 +21,9 @@ from charrnn.errors import CharRNNError
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 DEBUG_VARIABLE = "CHARRNN_DEBUG"
+SPINNING = ("GOMP_SPINCOUNT", "500")
+"""Turns that torch's threads wait busily for each other before they sleep. Their default, some
+milliseconds, makes training several times slower as soon as another program needs a core."""
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = _UsageError.__mro__[1]
@@ -89,6 +92,7 @@ def main() -> NoReturn:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a code page that lacks a character shows ? instead
             reconfigure(errors="replace")
+    os.environ.setdefault(*SPINNING)
     sys.exit(_run())
 
 

@@ -125,7 +125,7 @@ def train(
     ),
     learning_rate: float = _training(None, "--lr", auto=True, help="Peak learning rate."),
     weight_decay: float = _training(
-        TrainingConfig.weight_decay, "--weight-decay", help="Decoupled weight decay."
+        None, "--weight-decay", auto=True, help="Decoupled weight decay."
     ),
     clip_norm: float = _training(
         TrainingConfig.clip_norm, "--clip-norm", help="Largest gradient norm; 0 for none."
