@@ -1,7 +1,9 @@
 """Validation loss that a budget buys, for recipes side by side.
 
     python benchmarks/quality.py TEXT --time 120                  the defaults for two minutes
-    python benchmarks/quality.py TEXT --chars 6e6 --recipes all   recipes on the same characters
+    python benchmarks/quality.py TEXT --chars 3e6 --recipes all   recipes on the same characters
+    python benchmarks/quality.py TEXT --chars 6e6 --limit 2e5 --recipes "base;weight decay 0.2"
+                                              the same on a short text, read thirty times
     python benchmarks/quality.py TEXT --time 600 --plot curve.png --json curve.json
 
 The last tenth of the text is the validation part. Three figures, in nats per character: `lanes` is
@@ -28,27 +30,55 @@ from charrnn.events import Evaluated
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
-    "256 adamw": {"hidden_size": 256, "optimizer": "adamw"},
-    "256 muon": {"hidden_size": 256},
-    "256 muon, half the rate": {"hidden_size": 256, "learning_rate": 6e-3},
-    "256 muon, 64 lanes of 32": {"hidden_size": 256, "batch_size": 64, "bptt": 32},
-    "256 muon, 32 lanes of 32": {"hidden_size": 256, "batch_size": 32, "bptt": 32},
-    "256 muon, dropout 0.1": {"hidden_size": 256, "dropout": 0.1},
-    "2×256 muon": {"hidden_size": 256, "num_layers": 2},
-    "384 muon": {"hidden_size": 384},
-    "512 muon": {"hidden_size": 512},
+    "base": {},
+    "AdamW": {"optimizer": "adamw"},
+    "AdamW, a third of the rate": {"optimizer": "adamw", "learning_rate": 4e-3},
+    "half the rate": {"learning_rate": 6e-3},
+    "twice the rate": {"learning_rate": 2.4e-2},
+    "8 lanes": {"batch_size": 8},
+    "32 lanes": {"batch_size": 32},
+    "64 lanes": {"batch_size": 64},
+    "windows of 32": {"bptt": 32},
+    "windows of 128": {"bptt": 128},
+    "weight decay 0": {"weight_decay": 0.0},
+    "weight decay 0.1": {"weight_decay": 0.1},
+    "weight decay 0.2": {"weight_decay": 0.2},
+    "weight decay 0.4": {"weight_decay": 0.4},
+    "dropout 0.25": {"dropout": 0.25},
+    "dropout 0.5": {"dropout": 0.5},
+    "weight decay 0.2, dropout 0.25": {"weight_decay": 0.2, "dropout": 0.25},
+    "input dropout 0.1": {"input_dropout": 0.1},
+    "5 % of the input as UNK": {"unknown_rate": 0.05},
+    "two layers": {"num_layers": 2},
+    "384 units": {"hidden_size": 384},
+    "512 units": {"hidden_size": 512},
+    "embedding 64": {"embedding_size": 64},
+    "one-hot": {"embedding_size": 0},
+    "GRU": {"cell": "gru"},
+    "RNN": {"cell": "rnn"},
+}
+"""Settings that differ from the defaults, or with `--chars` from `BASE`."""
+BASE = {
+    "hidden_size": 256,
+    "batch_size": 16,
+    "bptt": 64,
+    "learning_rate": 1.2e-2,
+    "weight_decay": 0.05,
+    "dropout": 0.0,
 }
 WINDOW, WINDOWS = 256, 400
 
 
 def measure(
-    text: Path, options: dict[str, Any], seed: int, folder: Path
+    parts: tuple[Path, Path], options: dict[str, Any], seed: int, folder: Path
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Train once; return the figures and the curve."""
     started = time.monotonic()
+    text, held_out = parts
     trainer = api.prepare_training(
-        [text], out=folder, val_fraction=0.1, sample_every=0, seed=seed, started=started, **options
-    )
+        [text], out=folder, held_out=[held_out], sample_every=0, seed=seed, started=started,
+        **options,
+    )  # fmt: skip
     curve: list[dict[str, float]] = []
     for event in trainer.run():
         if isinstance(event, Evaluated) and event.val_loss is not None:
@@ -69,6 +99,23 @@ def measure(
         "parameters": model.saved.config.num_parameters(),
     }
     return figures, curve
+
+
+def split(text: Path, limit: int | None, folder: Path) -> tuple[Path, Path]:
+    """Write the last tenth of a text, and what comes before it, and return the two files.
+
+    Args:
+        text: the whole.
+        limit: keep so many characters of what comes before, the last ones.
+        folder: where to write.
+    """
+    whole = text.read_text("utf-8")
+    cut = len(whole) - len(whole) // 10
+    train = whole[:cut] if limit is None else whole[cut - limit : cut]
+    paths = folder / "train.txt", folder / "held-out.txt"
+    for path, part in zip(paths, (train, whole[cut:]), strict=True):
+        path.write_text(part, "utf-8")
+    return paths
 
 
 def plot(path: Path, curves: dict[str, list[dict[str, float]]]) -> None:
@@ -94,33 +141,46 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--time", type=float, help="budget in seconds")
     parser.add_argument("--chars", type=float, help="or in training characters")
-    parser.add_argument("--recipes", default="default", help="names, comma-separated, or all")
+    parser.add_argument("--limit", type=float, help="train on so many characters of the text only")
+    parser.add_argument("--recipes", default="default", help="names, separated by ; or all")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
-    chosen = list(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(",")
+    chosen = list(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(";")
     print(machine())
     results: dict[str, Any] = {"machine": machine(), "rows": []}
     curves: dict[str, list[dict[str, float]]] = {}
-    for name in chosen:
-        for seed in range(arguments.seeds):
-            options = dict(RECIPES[name])
-            if arguments.chars:
-                lanes = options.setdefault("batch_size", 16) * options.setdefault("bptt", 64)
-                options["steps"] = int(arguments.chars / lanes)
-                options.setdefault("dropout", 0.0)
-            elif arguments.time:
-                options["time_s"] = arguments.time
-            with tempfile.TemporaryDirectory() as folder:
-                figures, curve = measure(arguments.text, options, seed, Path(folder) / "run")
-            curves[f"{name}, seed {seed}" if arguments.seeds > 1 else name] = curve
-            results["rows"].append({"recipe": name, "seed": seed, **figures, "curve": curve})
-            print(
-                f"{name:28s} seed {seed}  {figures['seconds']:5.0f} s  "
-                + "  ".join(f"{key} {figures[key]:.4f}" for key in ("lanes", "carried", "windows")),
-                flush=True,
-            )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        limit = None if arguments.limit is None else int(arguments.limit)
+        parts = split(arguments.text, limit, folder)
+        for recipe in chosen:
+            carried = []
+            for seed in range(arguments.seeds):
+                options = dict(RECIPES[recipe])
+                if arguments.chars:
+                    options = {**BASE, **options}
+                    options["steps"] = int(
+                        arguments.chars / (options["batch_size"] * options["bptt"])
+                    )
+                elif arguments.time:
+                    options["time_s"] = arguments.time
+                run = folder / f"run-{len(results['rows'])}"
+                figures, curve = measure(parts, options, seed, run)
+                carried.append(figures["carried"])
+                curves[f"{recipe}, seed {seed}" if arguments.seeds > 1 else recipe] = curve
+                results["rows"].append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
+                print(
+                    f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  "
+                    + "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows")),
+                    flush=True,
+                )
+            if len(carried) > 1:
+                mean = sum(carried) / len(carried)
+                print(
+                    f"{recipe:30s} mean {mean:.4f}  from {min(carried):.4f} to {max(carried):.4f}"
+                )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     if arguments.plot:
