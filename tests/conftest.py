@@ -1,4 +1,4 @@
-"""What all tests share: one thread, hypothesis without a clock, and one tiny model."""
+"""What all tests share: one thread, hypothesis without a clock, one tiny model, small runs."""
 
 # ruff: noqa: E402  (threads are limited before NumPy and torch are imported)
 
@@ -16,6 +16,7 @@ import pytest
 import reference
 from hypothesis import HealthCheck, settings
 
+from charrnn import api
 from charrnn.config import ModelConfig
 from charrnn.modelfile import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary
@@ -56,3 +57,26 @@ def tiny_model_path(tiny_model: SavedModel, tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(path, tiny_model)
     return path
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    """Write a text and return a trainer for it, small; each run in a directory of its own."""
+    numbers = iter(range(100))
+    small = {
+        "hidden_size": 24,
+        "embedding_size": 8,
+        "batch_size": 8,
+        "bptt": 16,
+        "dtype": "float32",
+        "device": "cpu",
+        "sample_every": 0,
+    }
+
+    def prepare(text, **options):
+        path = tmp_path / "text.txt"
+        path.write_text(text, encoding="utf-8")
+        out = options.pop("out", tmp_path / f"run{next(numbers)}")
+        return api.prepare_training([path], out=out, **{**small, **options})
+
+    return prepare

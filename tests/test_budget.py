@@ -10,34 +10,10 @@ import texts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import api, events
+from charrnn import events
 from charrnn.config import TrainingConfig
 from charrnn.training import budget as budget_module
 from charrnn.training.budget import MAX_EVALUATIONS, MIN_EVALUATIONS, Budget, Plan
-
-SMALL = {
-    "hidden_size": 16,
-    "embedding_size": 8,
-    "batch_size": 8,
-    "bptt": 16,
-    "dtype": "float32",
-    "device": "cpu",
-    "sample_every": 0,
-}
-
-
-@pytest.fixture
-def prepare(tmp_path):
-    """Return a trainer for a text; each run in a directory of its own."""
-    numbers = iter(range(100))
-
-    def prepare(text, **options):
-        path = tmp_path / "text.txt"
-        path.write_text(text, encoding="utf-8")
-        out = tmp_path / f"run{next(numbers)}"
-        return api.prepare_training([path], out=out, **{**SMALL, **options})
-
-    return prepare
 
 
 def steps_evaluated(trainer):

@@ -30,29 +30,6 @@ from charrnn.training.evaluate import mean_loss
 from charrnn.vocab import Vocabulary
 
 CPU = torch.device("cpu")
-SMALL = {
-    "hidden_size": 24,
-    "embedding_size": 8,
-    "batch_size": 8,
-    "bptt": 16,
-    "dtype": "float32",
-    "device": "cpu",
-    "sample_every": 0,
-}
-
-
-@pytest.fixture
-def prepare(tmp_path):
-    """Write a text and return a trainer for it; each run in a directory of its own."""
-    numbers = iter(range(100))
-
-    def prepare(text, **options):
-        path = tmp_path / "text.txt"
-        path.write_text(text, encoding="utf-8")
-        out = options.pop("out", tmp_path / f"run{next(numbers)}")
-        return api.prepare_training([path], out=out, **{**SMALL, **options})
-
-    return prepare
 
 
 def run(trainer):
