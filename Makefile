@@ -25,7 +25,7 @@ corpora/shakespeare.txt corpora/python-docs.txt: | $(READY)
 demo: $(READY)  ## corpus, a real training run, samples at two temperatures, two scores
 	@BIN=$(BIN) TIME=$(TIME) RUN=$(DEMO) sh corpora/demo.sh
 
-pretrained: $(READY)  ## train the model that ships with charrnn anew (about ten minutes)
+pretrained: $(READY)  ## train the model that ships with charrnn anew (a quarter of an hour)
 	$(BIN)/python corpora/shakespeare.py
 	$(BIN)/python corpora/pretrained.py
 
@@ -48,6 +48,7 @@ check: lint type test  ## format check, lint, types and tests
 bench: $(READY)  ## the speed benchmarks, ratios in one run
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/training.py
 
 clean:  ## remove what was built (never runs/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
