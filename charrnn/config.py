@@ -269,6 +269,8 @@ class TrainingConfig(_Config):
     """Share of input characters shown as UNK, so that UNK is trained in every corpus."""
     patience: int = 0
     """Evaluations without improvement before stopping; 0 never stops early."""
+    max_epochs: float | None = None
+    """Passes after which a run with a time budget ends even if there is time left."""
     finish_early: bool = False
     """End soon, with the learning rate brought down, once validation loss keeps rising."""
     sample_every: int = 1
@@ -284,7 +286,12 @@ class TrainingConfig(_Config):
         """Check every field."""
         budgets = [b for b in (self.time_s, self.epochs, self.steps) if b is not None]
         _require(len(budgets) <= 1, "time, epochs and steps are budgets: give one of them")
-        _positive(time=self.time_s, epochs=self.epochs, learning_rate=self.learning_rate)
+        _positive(
+            time=self.time_s,
+            epochs=self.epochs,
+            max_epochs=self.max_epochs,
+            learning_rate=self.learning_rate,
+        )
         _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt)
         _at_least(
             0,

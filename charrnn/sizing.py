@@ -2,20 +2,24 @@
 
 The unit of a budget is the character: so many can be read in the time there is, or in the steps or
 passes asked for. A network pays for its size when it reads enough characters for each of its
-weights. Measured on tinyshakespeare (1.1 M characters, last tenth as validation), one LSTM layer,
-two cores, the best width by time (docs/recipes.md has the figures):
+weights. Measured with parts of tinyshakespeare, one LSTM layer, 16 lanes of 64, the last tenth of
+the whole as validation (docs/recipes.md has the figures):
 
-    25 s   2 M characters    256 units: 0.3 M weights, 6 characters a weight
-    120 s  7 M               384 units: 0.7 M weights, 10 characters a weight
-    200 s  6 M               512 units as good as 384: 1.1 M weights, 6 characters a weight
+    text    read    best width        best dropout, weight decay
+    30 k    0.8 M   128               0.5, 0.1 to 0.3
+    200 k   6 M     256               0.5, 0.1
+    1 M     2 M     256               0, 0.05
+    1 M     7 M     384               0, 0.05
+    1 M     11 M    512               0.25, 0.05
 
-Few lanes, windows of 64 and a high learning rate do best at every size; dropout pays only where
-the text is read so often that it would be learned by heart.
+The shorter the text, the more it must be kept from being learned by heart; read more than some
+fifty times, it is, whatever the settings.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +35,10 @@ CHARS_PER_WEIGHT = 6
 """Characters to read in training for each weight of a network that is worth its size."""
 WIDEST = {30_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 """The widest layer by the characters of the text: a wider one learns it by heart."""
-FEW_PASSES = 10
-"""A text read less often than this needs no dropout."""
+FEW_PASSES, MOST_PASSES = 10, 50
+"""A text read less often than the first needs no dropout; more than the second is of no use."""
+SHORT_TEXT = 500_000
+"""Characters below which half of the units are dropped rather than a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Size:
     hidden_size: int
     embedding_size: int
     dropout: float
+    weight_decay: float
     batch_size: int
     bptt: int
     learning_rate: float
@@ -73,11 +80,18 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
     return Size(
         hidden_size=hidden,
         embedding_size=embedding,
-        dropout=0.0 if characters[hidden] < FEW_PASSES * n_chars else 0.25,
+        dropout=_dropout(n_chars, characters[hidden] / n_chars),
+        weight_decay=round(min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars))), 3),
         batch_size=16,
         bptt=64,
         learning_rate=1.2e-2,
     )
+
+
+def _dropout(n_chars: int, passes: float) -> float:
+    if passes < FEW_PASSES:
+        return 0.0
+    return 0.5 if n_chars < SHORT_TEXT else 0.25
 
 
 def characters_by_width(
@@ -97,8 +111,8 @@ def characters_by_width(
         read = training.steps * training.batch_size * training.bptt
         return dict.fromkeys(RELATIVE_SPEED, float(read))
     assert training.time_s is not None
-    rate = training.time_s * speed / layers
-    return {width: rate * relative for width, relative in RELATIVE_SPEED.items()}
+    rate, most = training.time_s * speed / layers, MOST_PASSES * n_chars
+    return {width: min(most, rate * relative) for width, relative in RELATIVE_SPEED.items()}
 
 
 def complete_settings(
@@ -117,7 +131,9 @@ def complete_settings(
     """
     given = {name: value for name, value in given.items() if value is not None}
     if not {"time_s", "epochs", "steps"} & set(given):
-        given = {"finish_early": True, **given, "time_s": default_time_s(n_chars)}
+        given["time_s"] = default_time_s(n_chars)
+    if "time_s" in given:  # time is a limit; steps and passes are orders
+        given = {"finish_early": True, "max_epochs": MOST_PASSES, **given}
     model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
     training_fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     for name in given:

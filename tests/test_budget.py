@@ -169,6 +169,26 @@ def test_a_run_ends_early_when_validation_keeps_rising(losses, ends):
         assert plan.total_steps == 460, "0.15 of the steps taken"
 
 
+def test_a_time_budget_ends_after_the_passes_that_are_of_use():
+    budget = make_budget(time_s=100.0, max_epochs=5)  # 100 steps a pass
+    clock = FakeClock(steps=1000, seconds=10.0, chars_per_s=100_000.0)
+    timed = budget.timed_plan(300, 40.0, clock)
+    assert timed is not None
+    plan, seconds = timed
+    assert plan.total_steps == 500
+    assert seconds == pytest.approx(200 * 0.01)
+    assert budget.is_cut(plan)
+    assert budget.corrected_plan(plan, 400, 50.0, 100_000.0) is None, "as many as can be"
+
+
+def test_without_a_limit_of_passes_time_alone_counts():
+    budget = make_budget(time_s=100.0)
+    timed = budget.timed_plan(300, 40.0, FakeClock(1000, 10.0, 100_000.0))
+    assert timed is not None
+    assert timed[0].total_steps > 5000
+    assert not budget.is_cut(timed[0])
+
+
 def test_a_run_about_to_end_is_left_alone():
     assert make_budget(steps=1000).early_end(Plan(1000, 20), 900, [1.0, 2.0, 2.0, 2.0]) is None
 

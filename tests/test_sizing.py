@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from charrnn.errors import ConfigError
-from charrnn.sizing import CHARS_PER_WEIGHT, RELATIVE_SPEED, complete_settings, default_time_s
+from charrnn.sizing import (
+    CHARS_PER_WEIGHT,
+    MOST_PASSES,
+    RELATIVE_SPEED,
+    complete_settings,
+    default_time_s,
+)
 
 
 def width(n_chars=1_000_000, speed=100_000.0, **given):
@@ -60,10 +66,23 @@ def test_what_is_given_is_kept_and_the_rest_follows():
     assert training.time_s == default_time_s(10**6), "no budget was given"
 
 
-def test_only_a_budget_that_was_not_asked_for_may_end_early():
-    assert complete_settings(10**6, 70, {})[1].finish_early
-    for given in ({"time_s": 60}, {"epochs": 3}, {"steps": 100}):
-        assert not complete_settings(10**6, 70, given)[1].finish_early
+def test_time_is_a_limit_and_steps_and_passes_are_orders():
+    for given in ({}, {"time_s": 60}):
+        training = complete_settings(10**6, 70, given)[1]
+        assert (training.finish_early, training.max_epochs) == (True, MOST_PASSES)
+    for given in ({"epochs": 300}, {"steps": 10**6}):
+        training = complete_settings(10**6, 70, given)[1]
+        assert (training.finish_early, training.max_epochs) == (False, None)
+
+
+def test_the_shorter_the_text_the_more_it_is_kept_from_being_learned_by_heart():
+    settings = [
+        complete_settings(n, 70, {"epochs": 30})[1] for n in (20_000, 200_000, 10**6, 10**8)
+    ]
+    decays = [training.weight_decay for training in settings]
+    assert decays == sorted(decays, reverse=True)
+    assert decays[2] == 0.05, "what was measured"
+    assert [training.dropout for training in settings] == [0.5, 0.5, 0.25, 0.25]
 
 
 def test_default_time_grows_with_the_text_between_limits():

@@ -61,6 +61,11 @@ class Budget:
         self.chars_per_step = n_train / steps_per_epoch
         """Mean number of characters that a step predicts."""
         self._training = training
+        self._most_steps = (
+            math.inf
+            if training.max_epochs is None
+            else max(1, math.ceil(training.max_epochs * steps_per_epoch))
+        )
         self._evaluation_chars = READING_COST * n_val
         """Cost of an evaluation, as characters trained on for the same price."""
 
@@ -99,6 +104,7 @@ class Budget:
         step_s = clock.seconds / clock.steps
         left_s = max(0.0, self.time_s - elapsed_s) * (1 - EVALUATION_SHARE)
         steps = max(1, int((left_s - self._evaluation_s(clock.chars_per_s)) / step_s))
+        steps = int(min(steps, max(1, self._most_steps - step)))
         return self.plan(step + steps), steps * step_s
 
     def corrected_plan(
@@ -112,7 +118,12 @@ class Budget:
         left_s = self.time_s - elapsed_s - self._evaluation_s(chars_per_s)
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
             return None
-        return self.plan(step + max(1, int(left_s / step_s)))
+        total_steps = int(min(step + max(1, int(left_s / step_s)), self._most_steps))
+        return None if total_steps == plan.total_steps else self.plan(total_steps)
+
+    def is_cut(self, plan: Plan) -> bool:
+        """Say whether it is the number of passes, not the time, that ends the run."""
+        return plan.total_steps >= self._most_steps
 
     def early_end(self, plan: Plan, step: int, losses: Sequence[float]) -> Plan | None:
         """Return a plan that ends soon if validation loss keeps rising.

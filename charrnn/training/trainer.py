@@ -143,6 +143,11 @@ class Trainer:
                 timed = self._budget.timed_plan(progress.step, self._elapsed_s, clock)
                 if timed is not None:
                     yield self._follow(*timed)
+                    if self._budget.is_cut(timed[0]):
+                        yield events.Notice(
+                            text="there would be time for more, but a text read so often is only "
+                            "learned by heart; --epochs N reads it as often as you say"
+                        )
             due = progress.evaluation_is_due
             if due or clock.since_shown() >= REPORT_EVERY_S:
                 yield self._progressed(shown.take())
