@@ -64,8 +64,7 @@ class Learner:
     def settle_dtype(self) -> None:
         """Replace the precision `auto` by the one that suits the machine."""
         if self.dtype == "auto":
-            windows = self.windows
-            self.dtype = choose_dtype(self.network, self.device, windows.batch_size, windows.bptt)
+            self.dtype = choose_dtype(self.device, self.network.config.hidden_size)
 
     def take_step(self, rate_factor: float) -> tuple[Tensor, int]:
         """Read one window, update the weights, and return the summed loss and its count.

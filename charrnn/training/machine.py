@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from charrnn.errors import ConfigError
-from charrnn.network import CharNetwork
+
+MIN_HIDDEN = 64
+"""Units below which converting to bfloat16 costs more than the products save."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,29 +38,15 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]
     return nullcontext()
 
 
-def choose_dtype(network: CharNetwork, device: torch.device, batch_size: int, bptt: int) -> str:
-    """Return `bfloat16` where the machine has it and it is measured to be faster.
+def choose_dtype(device: torch.device, hidden_size: int) -> str:
+    """Return `bfloat16` where the machine computes in it and the network is large enough to gain.
 
-    Times forward and backward passes on noise; the network's weights are not touched.
+    Nothing is timed, so that the same command trains the same model each time on a machine.
     """
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if device.type != "cpu" or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "float32"
-    times = {d: _time_steps(network, device, batch_size, bptt, d) for d in ("float32", "bfloat16")}
-    network.zero_grad(set_to_none=True)
-    return min(times, key=lambda d: times[d])
-
-
-def _time_steps(
-    network: CharNetwork, device: torch.device, batch_size: int, bptt: int, dtype: str
-) -> float:
-    ids_BT = torch.zeros(batch_size, bptt, dtype=torch.int64, device=device)
-    best = float("inf")
-    for _ in range(3):
-        start = time.perf_counter()
-        with autocast(device, dtype):
-            logits_BTV, _ = network(ids_BT, network.initial_state(batch_size))
-        logits_BTV.float().sum().backward()
-        best = min(best, time.perf_counter() - start)
-    return best
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return (
+        "bfloat16" if device.type == "cpu" and native and hidden_size >= MIN_HIDDEN else "float32"
+    )

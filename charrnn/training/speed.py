@@ -35,7 +35,7 @@ def measure_speed(device: str, dtype: str) -> float:
     network = CharNetwork(ModelConfig(vocab_size=67, hidden_size=256, embedding_size=32)).to(place)
     optimizers = build_optimizers(network, TrainingConfig())
     if dtype == "auto":
-        dtype = choose_dtype(network, place, LANES, WINDOW)
+        dtype = choose_dtype(place, network.config.hidden_size)
     ids = np.zeros((LANES, WINDOW), np.int64)
     window = Window(ids, ids, np.zeros(LANES, np.float32), ids.size)
     state = network.initial_state(LANES)
