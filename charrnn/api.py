@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -282,21 +283,22 @@ def prepare_training(
             known=() if initial is None else initial.vocabulary.characters,
             progress=progress,
         )
-    except BaseException:
+
+        from charrnn.training import Trainer, measure_speed  # torch: only when sure to be needed
+
+        if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
+            speed = TYPICAL_SPEED
+        else:
+            speed = measure_speed(settings.get("device", "auto"), settings.get("dtype", "auto"))
+        model, training = complete_settings(
+            corpus.n_train, len(corpus.vocabulary), settings, speed=speed
+        )
+        return Trainer(corpus, model, training, run, initial=initial, started=started)
+    except BaseException:  # nothing has been trained: leave nothing behind
+        shutil.rmtree(run.corpus, ignore_errors=True)
         with contextlib.suppress(OSError):
-            run.path.rmdir()  # made for this run and still empty
+            run.path.rmdir()
         raise
-
-    from charrnn.training import Trainer, measure_speed  # torch: only when sure to be needed
-
-    if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
-        speed = TYPICAL_SPEED
-    else:
-        speed = measure_speed(settings.get("device", "auto"), settings.get("dtype", "auto"))
-    model, training = complete_settings(
-        corpus.n_train, len(corpus.vocabulary), settings, speed=speed
-    )
-    return Trainer(corpus, model, training, run, initial=initial, started=started)
 
 
 def _settings_of(initial: SavedModel, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,9 @@ def _at_least(low: float, **named: float | None) -> None:
         if value is not None:
             _require(
                 low <= value < math.inf,
-                f"{_option(name)} must be at least {low}, got {value}",
+                f"{_option(name)} must be at least {low}, got {value}"
+                if value != math.inf
+                else f"{_option(name)} must be finite, got {value}",
             )
 
 

@@ -17,12 +17,18 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that replaces it when the block ends without error.
 
     The data is flushed to the disk (fsync) before the rename, so that after a crash the
-    file is either the old one or the new one, whole.
+    file is either the old one or the new one, whole. A link keeps its place, and what is no
+    ordinary file, such as a device or a pipe, is written to as it is.
 
     Raises:
         StorageError: the folder cannot be created or the file cannot be written.
     """
     with storage_errors(path):
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            with open(path, "wb") as file:
+                yield file
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from charrnn.errors import ModelFileError, RunError
+from charrnn.errors import ConfigError, ModelFileError, RunError
 from charrnn.files import write_text_atomically
 
 DEFAULT_ROOT = Path("runs")
@@ -76,10 +76,11 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
     Without `out` or `name` the run is called after its corpus, with a number when needed.
 
     Raises:
+        ConfigError: the name is none, or both a name and a directory are given.
         RunError: the directory asked for already holds a run.
     """
     if out is not None or name is not None:
-        run = RunDirectory(out if out is not None else DEFAULT_ROOT / str(name))
+        run = _named_run(out, name)
         if run.path.is_file():
             raise RunError(f"{run.path} is a file: give --out a directory for the run")
         if run.is_taken:
@@ -139,10 +140,11 @@ def unfinished_run(
         name: or its name under `runs/`.
 
     Raises:
+        ConfigError: the name is none, or both a name and a directory are given.
         RunError: there is none.
     """
     if out is not None or name is not None:
-        return RunDirectory(out if out is not None else DEFAULT_ROOT / str(name))
+        return _named_run(out, name)
     pattern = r".*" if corpus_name is None else rf"{re.escape(_slug(corpus_name))}(-\d+)?"
     found = [
         p
@@ -153,6 +155,18 @@ def unfinished_run(
         what = "" if corpus_name is None else f" of {corpus_name}"
         raise RunError(f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume")
     return RunDirectory(max(found, key=_age).parent)
+
+
+def _named_run(out: Path | None, name: str | None) -> RunDirectory:
+    """Return the run in a directory, or of a name under `runs/`."""
+    if name is None:
+        assert out is not None
+        return RunDirectory(out)
+    if out is not None:
+        raise ConfigError("--out and --name both say where the run goes: give one")
+    if name in ("", ".", "..") or Path(name).name != name:
+        raise ConfigError(f"--name must be a plain name, not {name!r}; --out takes a path")
+    return RunDirectory(DEFAULT_ROOT / name)
 
 
 def _slug(name: str) -> str:

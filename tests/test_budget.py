@@ -113,8 +113,9 @@ def test_a_machine_that_changes_its_speed_changes_the_plan():
 
 @pytest.mark.parametrize("how", [{"steps": 40}, {"epochs": 1.28}], ids=["steps", "epochs"])
 def test_a_large_validation_text_is_read_seldom(prepare, how):
-    text = texts.english(8000)
-    assert steps_evaluated(prepare(text, **how, val_fraction=0.5)) == [10, 20, 30, 40]
+    found = steps_evaluated(prepare(texts.english(8000), **how, val_fraction=0.5))
+    assert len(found) == MIN_EVALUATIONS
+    assert np.ptp(np.diff([0, *found])) <= 1, "spread evenly"
 
 
 def test_a_small_validation_text_is_read_often(prepare):

@@ -508,3 +508,53 @@ def test_threads_do_not_wait_busily_for_long_unless_the_user_says_so(tmp_path, g
         cwd=tmp_path, env={**clean, **given}, capture_output=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.decode().split()[-1] == expected
+
+
+def test_without_a_command_the_help_is_laid_out(charrnn):
+    result = charrnn()
+    assert result.code == 2
+    assert result.out == ""
+    lines = result.err.splitlines()
+    assert lines[0].startswith("Usage: ")
+    assert any(line.split()[:1] == ["train"] for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_json_loses_nothing_where_stdout_is_narrow(charrnn, tiny_model_path, encoding):
+    narrow = environment(PYTHONUTF8="0", PYTHONIOENCODING=encoding)
+    options = ("-m", tiny_model_path, "-p", "中ж", "-n", "30", "--seed", "1", "--format", "jsonl")
+    wide = json.loads(charrnn("sample", *options).out)
+    assert json.loads(charrnn("sample", *options, env=narrow, encoding=encoding).out) == wide
+    assert wide["prompt"] == "中ж"
+
+
+def test_repeating_names_the_model_that_was_used(charrnn, tmp_path, tiny_model_path):
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(tiny_model_path.read_bytes())
+    said = charrnn("sample", "-n", "5").err
+    assert re.search(r"to repeat: .* -m runs/mine/model.safetensors .*--seed \d+", said)
+
+
+def test_so_many_samples_are_a_mistake(charrnn, tiny_model_path):
+    result = charrnn("sample", "-m", tiny_model_path, "--num", "100000000")
+    result.assert_one_error(2, "--num must be from 1 to 1,000,000")
+
+
+def test_a_page_is_never_written_over_what_it_is_made_from(charrnn, tmp_path, tiny_model_path):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("abc\n")
+    model = tmp_path / "own.safetensors"
+    model.write_bytes(tiny_model_path.read_bytes())
+    for path in (lines, model):
+        before = path.read_bytes()
+        result = charrnn("score", "-m", model, "--file", lines, "--html", path)
+        assert result.code == 2
+        assert "--html would write over" in result.err
+        assert path.read_bytes() == before
+
+
+def test_a_run_that_cannot_begin_leaves_nothing_behind(charrnn, tmp_path, text):
+    result = charrnn("train", text, "--steps", "3", "--device", "cuda:77")
+    result.assert_one_error(2, "cuda:77")
+    assert list((tmp_path / "runs").iterdir()) == []

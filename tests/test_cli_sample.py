@@ -80,7 +80,7 @@ def test_no_stream_writes_the_same(sample):
     [
         (("--logprobs",), "--logprobs needs --format jsonl"),
         (("--format", "xml"), "--format must be one of"),
-        (("--num", 0), "--num must be at least 1"),
+        (("--num", 0), "--num must be from 1"),
         (("--prompt", "a", "--prompts", "x"), "exclude each other"),
         (("--temp", "warm"), "--temp takes numbers"),
         (("--interactive",), "--interactive needs a terminal"),

@@ -313,7 +313,7 @@ def test_a_model_of_names_writes_whole_names(tmp_path, monkeypatch):
     (tmp_path / "names.txt").write_text("\n".join(names))
     model = api.train(
         "names.txt", documents="line", steps=150, hidden_size=32, embedding_size=8,
-        sample_every=0, val_fraction=0.1,
+        dropout=0.0, weight_decay=0.05, sample_every=0, val_fraction=0.1,
     )  # fmt: skip
     assert model.saved.text.documents == "line"
     samples = model.sample(num=20, seed=1, temperature=0.5)

@@ -89,3 +89,23 @@ def test_storage_errors_names_the_path(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(KeyError), storage_errors(tmp_path):
         raise KeyError("not ours")
+
+
+def test_a_link_keeps_its_place(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text_atomically(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_a_named_pipe_is_written_to_and_stays_one(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_text_atomically(path, "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert path.is_fifo()

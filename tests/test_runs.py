@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from charrnn import runs
-from charrnn.errors import ModelFileError, RunError
+from charrnn.errors import ConfigError, ModelFileError, RunError
 from charrnn.runs import BUILTIN_MODEL, RunDirectory, find_model, new_run, unfinished_run
 
 
@@ -126,3 +126,16 @@ def test_metrics_are_one_json_object_a_line(here):
     assert len(run.metrics.read_text().splitlines()) == 2
     run.write_metrics(rows[:1])
     assert run.read_metrics() == rows[:1]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp"])
+def test_a_name_is_no_path(name):
+    with pytest.raises(ConfigError, match="--name must be a plain name"):
+        new_run("text", name=name)
+    with pytest.raises(ConfigError, match="--name must be a plain name"):
+        unfinished_run("text", name=name)
+
+
+def test_a_name_and_a_directory_exclude_each_other(tmp_path):
+    with pytest.raises(ConfigError, match="--out and --name"):
+        new_run("text", name="x", out=tmp_path / "y")

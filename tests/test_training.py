@@ -449,9 +449,15 @@ def test_an_epoch_budget_reads_the_text_so_often(prepare):
     trainer = prepare(texts.english(4000), epochs=2, val_fraction=0)
     found = run(trainer)
     (planned,) = of_type(found, events.Planned)
-    assert planned.total_steps == math.ceil(2 * 4000 / (8 * 16))
+    assert planned.total_steps >= math.ceil(2 * 4000 / (8 * 16)), "segments end within windows"
     assert planned.epochs == pytest.approx(2, rel=0.02)
-    assert of_type(found, events.Evaluated)[-1].epoch == pytest.approx(2, rel=0.1)
+    assert of_type(found, events.Evaluated)[-1].epoch == pytest.approx(2, rel=0.03)
+
+
+@pytest.mark.parametrize("n_chars", [10, 100, 1000])
+def test_passes_over_a_short_text_are_counted_about_right(prepare, n_chars):
+    found = run(prepare(texts.english(n_chars), epochs=20, val_fraction=0, bptt=64))
+    assert of_type(found, events.Evaluated)[-1].epoch == pytest.approx(20, rel=0.35)
 
 
 def test_patience_stops_early(prepare):

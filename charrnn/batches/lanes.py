@@ -72,8 +72,10 @@ class Lanes:
 
     @property
     def steps_per_epoch(self) -> float:
-        """Windows in which the text is read once, the masked ends of segments left aside."""
-        return len(self.ids) / (self.batch_size * self.bptt)
+        """Windows in which the text is read once, about: each segment ends within a window."""
+        whole = len(self.ids) / self.bptt
+        ends = (self._parts + 1) * (self.bptt - 1) / (2 * self.bptt)
+        return (whole + ends) / self.batch_size
 
     def next_window(self) -> Window:
         """Return the next window of every lane."""

@@ -106,7 +106,8 @@ def _run() -> int:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context is not None else ""
         message = error.format_message()
-        if not message:  # no command given: the help has been printed
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command was given: its message is help
+            print(message, file=sys.stderr)
             return EXIT_USAGE
         return _fail(message.rstrip(".") + hint, EXIT_USAGE)
     except _ClickError as error:

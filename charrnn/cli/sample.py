@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WHAT, CHOICE, END, OUTPUT = "What to write", "Choosing characters", "Where to end", "Output"
 FORMATS = ("text", "jsonl")
+MAX_NUM = 1_000_000
+"""Samples of one command; beyond it a mistake is more likely than a wish."""
 
 
 def sample(
@@ -137,8 +139,8 @@ def sample(
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output_format!r}")
     if logprobs and output_format != "jsonl":
         raise ConfigError("--logprobs needs --format jsonl: text has no place for numbers")
-    if num < 1:
-        raise ConfigError(f"--num must be at least 1, got {num}")
+    if not 1 <= num <= MAX_NUM:
+        raise ConfigError(f"--num must be from 1 to {MAX_NUM:,}, got {num}")
     if sum((bool(prompt), prompt_file is not None, prompts is not None)) > 1:
         raise ConfigError("--prompt, --prompt-file and --prompts exclude each other: give one")
     used_seed = fresh_seed() if seed is None else seed
@@ -174,7 +176,8 @@ def sample(
         write_together(loaded, config, texts[0])
         return
     requests = _requests(loaded, texts, temperatures, num, on_unknown)
-    print(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed)}", file=sys.stderr)
+    again = _repeat(config.seed, seed, model, loaded)
+    print(f"seed {config.seed}; to repeat: {again}", file=sys.stderr)
     sys.stderr.flush()
     corpus = None if check_novelty is None else read_file(check_novelty)
     whole = not stream or len(requests) > 1 or corpus is not None or output_format == "jsonl"
@@ -221,9 +224,13 @@ def _numbers(texts: list[str]) -> list[float]:
         raise ConfigError(f"--temp takes numbers such as 0.8 or 0.5,1.0, not {texts}") from None
 
 
-def _repeat(used: int, given: int | None) -> str:
-    """Return the command that writes the same text again."""
+def _repeat(used: int, given: int | None, named: Path | None, loaded: CharModel) -> str:
+    """Return the command that writes the same text again, after other models are trained, too."""
+    from charrnn.runs import BUILTIN, BUILTIN_MODEL
+
     words = ["charrnn", *sys.argv[1:]]
+    if named is None:
+        words += ["-m", BUILTIN if loaded.path == BUILTIN_MODEL else str(loaded.path)]
     if given is None:
         words += ["--seed", str(used)]
     return shlex.join(words)

@@ -184,6 +184,11 @@ class Report:
         self, documents: Iterable[tuple[str, Iterable[str]]], path: Path
     ) -> list[tuple[str, list[str]]]:
         """Write the page, and return the texts for the report beside it."""
+        for used in (self._request.file, self._model.path):
+            if used is not None and path.exists() and used.exists() and path.samefile(used):
+                raise ConfigError(
+                    f"--html would write over {path}, which is read: name another file"
+                )
         kept = [(name, list(pieces)) for name, pieces in documents]
         n_chars = sum(len(piece) for _, pieces in kept for piece in pieces)
         if n_chars > MAX_CHARS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from charrnn.display.records import to_json
 from charrnn.novelty import RUN, Novelty, check_novelty
 from charrnn.sampling import Sample
 
@@ -56,7 +56,7 @@ def show_samples(
             if novelty is not None:
                 record["longest_copied"] = novelty.longest
                 record["copied_share"] = novelty.copied_share
-            print(json.dumps(record, ensure_ascii=False))
+            print(to_json(record), flush=True)
             continue
         if labelled:
             _label(f"── {number} · temperature {sample.temperature:g} ──")
