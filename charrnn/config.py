@@ -94,6 +94,10 @@ def _spell(types: tuple[type, ...]) -> str:
     return " or ".join("nothing" if kind is NoneType else kind.__name__ for kind in types)
 
 
+MAX_LAYERS = 64
+"""A deeper stack does not learn, and a damaged file must not make us build one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(_Config):
     """The shape of a network: enough, with the weights, to compute its function.
@@ -125,6 +129,10 @@ class ModelConfig(_Config):
             f"nonlinearity {self.nonlinearity} belongs to the rnn cell, not to {self.cell}",
         )
         _at_least(1, hidden_size=self.hidden_size, num_layers=self.num_layers)
+        _require(
+            self.num_layers <= MAX_LAYERS,
+            f"{_option('num_layers')} must be at most {MAX_LAYERS}, got {self.num_layers}",
+        )
         _at_least(0, embedding_size=self.embedding_size)
 
     @property

@@ -19,7 +19,7 @@ OUT_OF_RANGE = [
     (ModelConfig, "cell", ["LSTM", "", "transformer"]),
     (ModelConfig, "nonlinearity", ["sigmoid", ""]),
     (ModelConfig, "hidden_size", [0, -5, NAN, INF]),
-    (ModelConfig, "num_layers", [0, -1, NAN]),
+    (ModelConfig, "num_layers", [0, -1, NAN, 65, 100_000]),
     (ModelConfig, "embedding_size", [-1, NAN]),
     (TrainingConfig, "time_s", [0, -1.0, NAN, INF]),
     (TrainingConfig, "epochs", [0, -0.5, NAN, INF]),
