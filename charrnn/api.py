@@ -274,6 +274,7 @@ def prepare_training(
     settings = {key: value for key, value in options.items() if key not in text_fields}
     complete_settings(1_000_000, 100, settings)  # a bad option is told before a long encoding
     run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
+    is_ours = not run.corpus.exists()  # a folder given with --out may hold one of the user's
     try:
         corpus = encode_corpus(
             paths,
@@ -295,7 +296,8 @@ def prepare_training(
         )
         return Trainer(corpus, model, training, run, initial=initial, started=started)
     except BaseException:  # nothing has been trained: leave nothing behind
-        shutil.rmtree(run.corpus, ignore_errors=True)
+        if is_ours:
+            shutil.rmtree(run.corpus, ignore_errors=True)
         with contextlib.suppress(OSError):
             run.path.rmdir()
         raise

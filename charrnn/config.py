@@ -257,9 +257,9 @@ class TrainingConfig(_Config):
     """Budget in passes over the training text."""
     steps: int | None = None
     """Budget in updates of the weights."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Lanes of text read side by side."""
-    bptt: int = 32
+    bptt: int = 64
     """Window of truncated backpropagation through time, in characters."""
     optimizer: str = "muon"
     """`muon` (Muon for the recurrent matrices, AdamW for the rest) or `adamw` (for all)."""

@@ -63,12 +63,6 @@ class RunDirectory:
         lines = (json.dumps(row, sort_keys=True) + "\n" for row in rows)
         write_text_atomically(self.metrics, "".join(lines))
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """Return the rows written so far; none when there is no file."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
-
 
 def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = None) -> RunDirectory:
     """Choose the directory of a new run; a run that exists is never written over.

@@ -49,8 +49,6 @@ class Size:
     embedding_size: int
     dropout: float
     weight_decay: float
-    batch_size: int
-    bptt: int
     learning_rate: float
 
 
@@ -83,8 +81,6 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
         embedding_size=embedding,
         dropout=_dropout(n_chars, passes),
         weight_decay=round(min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars))), 3),
-        batch_size=16,
-        bptt=64,
         # twice the rate gains 0.02 nats on the first passes, and nothing on later ones
         learning_rate=2.4e-2 if hidden <= 256 and passes < FEW_PASSES else 1.2e-2,
     )
@@ -145,7 +141,7 @@ def complete_settings(
     def part(fields: set[str]) -> dict[str, Any]:
         return {name: value for name, value in settings.items() if name in fields}
 
-    settings: dict[str, Any] = {"batch_size": 16, "bptt": 64, **given, "vocab_size": vocab_size}
+    settings: dict[str, Any] = {**given, "vocab_size": vocab_size}
     asked_model, asked_training = ModelConfig(**part(model_fields)), part(training_fields)
     characters = characters_by_width(
         TrainingConfig(**asked_training), n_chars, layers=asked_model.num_layers, speed=speed

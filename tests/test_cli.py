@@ -558,3 +558,11 @@ def test_a_run_that_cannot_begin_leaves_nothing_behind(charrnn, tmp_path, text):
     result = charrnn("train", text, "--steps", "3", "--device", "cuda:77")
     result.assert_one_error(2, "cuda:77")
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_run_that_cannot_begin_leaves_the_folders_of_the_user_alone(charrnn, tmp_path, text):
+    own = tmp_path / "mine" / "corpus" / "novel.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("years of work")
+    assert charrnn("train", text, "--steps", "3", "--device", "cuda:77", "--out", "mine").code == 2
+    assert own.read_text() == "years of work"

@@ -12,6 +12,7 @@ from charrnn.sizing import (
     complete_settings,
     default_time_s,
 )
+from charrnn.training import measure_speed
 
 
 def width(n_chars=1_000_000, speed=100_000.0, **given):
@@ -94,3 +95,29 @@ def test_default_time_grows_with_the_text_between_limits():
 def test_a_setting_that_does_not_exist():
     with pytest.raises(ConfigError, match="no setting called 'hiden'"):
         complete_settings(1000, 70, {"hiden": 3})
+
+
+def test_the_speed_of_the_machine_is_measured_for_a_time_and_for_nothing_else(prepare, monkeypatch):
+    asked = []
+
+    def speed(device, dtype):
+        asked.append((device, dtype))
+        return 1e9
+
+    monkeypatch.setattr("charrnn.training.measure_speed", speed)
+    text, free = "abcdefgh\n" * 40_000, {"hidden_size": None, "embedding_size": None}
+    assert prepare(text, time_s=600.0, **free).model.hidden_size == 512
+    assert asked == [("cpu", "float32")]
+    prepare(text, steps=3, **free)
+    prepare(text, epochs=1, **free)
+    assert len(asked) == 1
+
+
+def test_a_measured_speed_is_one():
+    speed = measure_speed("cpu", "float32")
+    assert 0 < speed < float("inf")
+
+
+def test_no_speed_of_a_device_that_is_not_here():
+    with pytest.raises(ConfigError, match="cuda:77"):
+        measure_speed("cuda:77", "auto")

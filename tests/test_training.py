@@ -36,6 +36,11 @@ def run(trainer):
     return list(trainer.run())
 
 
+def rows_of(trainer):
+    """What metrics.jsonl says."""
+    return [json.loads(line) for line in trainer.run_directory.metrics.read_text().splitlines()]
+
+
 def of_type(found, kind):
     return [event for event in found if isinstance(event, kind)]
 
@@ -291,8 +296,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(prepare, cell, dtype):
     assert_same_curve(expected, first_part, second_part)
     assert second_part[-1].train_loss == expected[-1].train_loss
     assert_identical(weights(whole), weights(resumed))
-    rows = {row["step"]: row for row in resumed.run_directory.read_metrics()}
-    for row in whole.run_directory.read_metrics():
+    rows = {row["step"]: row for row in rows_of(resumed)}
+    for row in rows_of(whole):
         for key in ("val_loss_nats", "epoch", "learning_rate"):
             assert rows[row["step"]][key] == row[key]
 

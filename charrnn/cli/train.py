@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from charrnn.training import Trainer
 
 CORPUS, MODEL, TRAINING, OUTPUT = "Corpus", "Model", "Training", "Output"
-AUTO = "chosen from corpus and budget"
+AUTO = "chosen from corpus, budget and machine"
 
 
 def _corpus(default: Any, *names: str, **more: Any) -> Any:
@@ -112,13 +112,15 @@ def train(
         "--time",
         shown="by corpus size, 20s to 10m",
         metavar="DURATION",
-        help="Train for so long: 90s, 2m, 1h30m.",
+        help="Train for so long at most: 90s, 2m, 1h30m.",
     ),
     epochs: float = _training(None, "--epochs", shown="none", help="Or for so many passes."),
     steps: int = _training(None, "--steps", shown="none", help="Or for so many updates."),
-    batch: int = _training(None, "--batch", auto=True, help="Lanes of text read side by side."),
+    batch: int = _training(
+        TrainingConfig.batch_size, "--batch", help="Lanes of text read side by side."
+    ),
     bptt: int = _training(
-        None, "--bptt", auto=True, help="Window of truncated backpropagation, in characters."
+        TrainingConfig.bptt, "--bptt", help="Window of truncated backpropagation, in characters."
     ),
     optimizer: str = _training(
         TrainingConfig.optimizer, "--optimizer", help="muon (with adamw) or adamw alone."
@@ -136,7 +138,7 @@ def train(
     patience: int = _training(
         TrainingConfig.patience,
         "--patience",
-        help="Stop after so many evaluations without improvement; 0 never.",
+        help="Stop at once after so many evaluations without improvement; 0 never.",
     ),
     seed: int = _training(TrainingConfig.seed, "--seed", help="Seed of every random generator."),
     device: str = _training(
@@ -177,7 +179,7 @@ def train(
 ) -> int:
     """Train a model on a text: charrnn train shakespeare.txt.
 
-    Size, learning rate and time are chosen from the corpus; Ctrl-C keeps the best model so far.
+    What is not given is chosen from corpus, budget and machine; Ctrl-C keeps the best model so far.
     """
     started = time.monotonic()
     settings = {

@@ -16,7 +16,8 @@ def keep_freed_memory() -> None:
 
     Every step allocates and frees the same few arrays of some megabytes. glibc maps arrays of
     this size anew each time, and the system fills every page with zeros when it is first touched:
-    a third of the time of a step with 32 lanes. Nothing happens where the C library is another.
+    more than a quarter of the time of a step with 384 units and 32 lanes. Nothing happens where
+    the C library is another.
     """
     if sys.platform != "linux":
         return
