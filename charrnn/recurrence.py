@@ -2,9 +2,9 @@
 
 torch has a fused kernel for the LSTM on the CPU, but not for the GRU, whose every step is put
 together from a dozen differentiable pieces. Here the backward pass is written out instead: all
-gradients of a step are the gradient of its output times something known from the forward pass, so
-that a step backwards is a few element-wise operations and one product. `benchmarks/training.py`
-compares the two.
+gradients of a step are the gradient of its output times something known from the forward pass,
+which is computed for the whole window at once, so that a step backwards is two element-wise
+operations and one product. `benchmarks/training.py` compares the two.
 
 Shapes: T characters, B lanes, I inputs, H hidden units; gates in torch's order r, u, n.
 """
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input  # grad · y (1 - y)
-_tanh_backward = torch.ops.aten.tanh_backward.grad_input  # grad · (1 - y²)
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.default  # grad · y (1 - y)
+_tanh_backward = torch.ops.aten.tanh_backward.default  # grad · (1 - y²)
 
 
 def gru(
@@ -78,12 +78,16 @@ class _GRU(torch.autograd.Function):
         fast_TBH = h_TBH if fast == exact else torch.empty_like(h_TBH, dtype=fast)
         fast_TBH[0] = h_BH
         recurrent = _product(w_hh, b)
-        for z, zn, gates, n, before, fast_before, after, fast_after in zip(
-            z_TBG, zn_TBH, gates_TBG, n_TBH, h_TBH, fast_TBH, h_TBH[1:], fast_TBH[1:], strict=False
-        ):
+        states, fast_states = h_TBH.unbind(), fast_TBH.unbind()
+        views = [z_TBG, zn_TBH, gates_TBG, gates_TBG[..., : 2 * h], *gates_TBG.chunk(3, 2), n_TBH]
+        steps = zip(
+            *(view.unbind() for view in views),
+            *(states, fast_states, states[1:], fast_states[1:]),
+            strict=False,
+        )
+        for z, zn, gates, ru, r, u, q, n, before, fast_before, after, fast_after in steps:
             gates.copy_(recurrent(fast_before, z))
-            gates[:, : 2 * h].sigmoid_()
-            r, u, q = gates.split(h, 1)
+            ru.sigmoid_()
             torch.addcmul(zn, r, q, out=n).tanh_()
             torch.lerp(n, before, u, out=after)
             if fast != exact:
@@ -95,27 +99,21 @@ class _GRU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_NI, w_ih, w_hh, gates_TBG, n_TBH, h_TBH, fast_TBH = ctx.saved_tensors
         t, b, h = n_TBH.shape
-        fast = w_hh.dtype
-        dh_TBH = gradients[0].to(n_TBH.dtype)
-        dz_TBG = gates_TBG.new_empty(t, b, 3 * h, dtype=fast)  # of r, u and q before the σ
-        dn_TBH = gates_TBG.new_empty(t, b, h, dtype=fast)  # of n before the tanh
-        factors = gates_TBG.new_empty(b, 3, h)  # what dh is multiplied by to give dz
-        for_r, for_u, for_q = factors.unbind(1)
-        for_n, work = gates_TBG.new_empty(2, b, h).unbind()
+        exact, fast = n_TBH.dtype, w_hh.dtype
+        dz_TBG = torch.empty_like(gates_TBG, dtype=fast)  # of r, u and q before the σ
+        factors_TBG, for_n_TBH = _factors(gates_TBG, n_TBH, h_TBH[:-1], fast)
+        u_TBH = gates_TBG[..., h : 2 * h].to(fast)
+        from_output = [torch.zeros_like(u_TBH[0]), *gradients[0].to(fast).unbind()]
         product = _product(w_hh.t().contiguous(), b)
-        dh = dh_TBH[-1] + gradients[1]
-        for k in range(t - 1, -1, -1):
-            (r, u, q), n, before = gates_TBG[k].split(h, 1), n_TBH[k], h_TBH[k]
-            _sigmoid_backward(torch.sub(before, n, out=work), u, grad_input=for_u)
-            _tanh_backward(torch.sub(1, u, out=work), n, grad_input=for_n)
-            _sigmoid_backward(torch.mul(for_n, q, out=work), r, grad_input=for_r)
-            torch.mul(for_n, r, out=for_q)
-            torch.mul(factors, dh.unsqueeze(1), out=dz_TBG[k].view(b, 3, h))
-            torch.mul(for_n, dh, out=dn_TBH[k])
-            torch.mul(dh, u, out=work)
-            if k:
-                work += dh_TBH[k - 1]
-            dh.copy_(product(dz_TBG[k], work.to(fast)))
+        dh = from_output.pop() + gradients[1].to(fast)
+        dhs = [dh]
+        views = [factors_TBG.view(t, b, 3, h), dz_TBG.view(t, b, 3, h), dz_TBG, u_TBH]
+        steps = zip(*(view.unbind() for view in views), from_output, strict=True)
+        for factors, dz_gates, dz, u, before in reversed(list(steps)):
+            torch.mul(factors, dh.unsqueeze(1), out=dz_gates)
+            dh = product(dz, torch.addcmul(before, dh, u))
+            dhs.append(dh)
+        dn_TBH = for_n_TBH.mul_(torch.stack(dhs[-2::-1]))  # of n before the tanh
         dz_NG, dn_NH = dz_TBG.view(t * b, -1), dn_TBH.view(t * b, -1)
         ones = dz_NG.new_ones(1, t * b)
         db_hh = ones @ dz_NG
@@ -124,8 +122,25 @@ class _GRU(torch.autograd.Function):
         db_ih = ones @ dz_NG
         dw_ih = dz_NG.t() @ x_NI
         dx = (dz_NG @ w_ih).view(t, b, -1) if ctx.needs_input_grad[0] else None
-        exact = [g.to(n_TBH.dtype) for g in (dw_ih, dw_hh, db_ih[0], db_hh[0])]
-        return (dx, dh, *exact, None)
+        weights = [g.to(exact) for g in (dw_ih, dw_hh, db_ih[0], db_hh[0])]
+        return (dx, dh.to(exact), *weights, None)
+
+
+def _factors(
+    gates_TBG: Tensor, n_TBH: Tensor, before_TBH: Tensor, fast: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Return what the gradient of h' is multiplied by to give those of (r, u, q), and of n.
+
+    All of them before the activation: `[T, B, 3H]` and `[T, B, H]`, in precision `fast`.
+    """
+    r, u, q = gates_TBG.chunk(3, 2)
+    factors_TBG = torch.empty_like(gates_TBG, dtype=fast)
+    for_r, for_u, for_q = factors_TBG.chunk(3, 2)
+    for_n = _tanh_backward(1 - u, n_TBH)
+    for_u.copy_(_sigmoid_backward(before_TBH - n_TBH, u))
+    for_r.copy_(_sigmoid_backward(for_n * q, r))
+    for_q.copy_(for_n * r)
+    return factors_TBG, for_n.to(fast)
 
 
 def _product(weight: Tensor, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
