@@ -135,6 +135,35 @@ def plot(path: Path, curves: dict[str, list[dict[str, float]]]) -> None:
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
+def settings(recipe: str, chars: float | None, seconds: float | None) -> dict[str, Any]:
+    """Return the options of a recipe under a budget in characters or seconds, or in neither."""
+    options = dict(RECIPES[recipe])
+    if chars is not None:
+        options = {**BASE, **options}
+        options["steps"] = int(chars / (options["batch_size"] * options["bptt"]))
+    elif seconds is not None:
+        options["time_s"] = seconds
+    return options
+
+
+def run_recipe(
+    recipe: str, parts: tuple[Path, Path], options: dict[str, Any], seeds: int
+) -> list[dict[str, Any]]:
+    """Train a recipe with each seed, print the figures, and return them with their curves."""
+    rows = []
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            figures, curve = measure(parts, options, seed, Path(folder) / "run")
+        rows.append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
+        losses = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
+        print(f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  {losses}", flush=True)
+    carried = [row["carried"] for row in rows]
+    if seeds > 1:
+        mean = sum(carried) / seeds
+        print(f"{recipe:30s} mean {mean:.4f}  from {min(carried):.4f} to {max(carried):.4f}")
+    return rows
+
+
 def main() -> None:
     """Train the recipes asked for and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -149,42 +178,18 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = list(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(";")
     print(machine())
-    results: dict[str, Any] = {"machine": machine(), "rows": []}
-    curves: dict[str, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
         limit = None if arguments.limit is None else int(arguments.limit)
-        parts = split(arguments.text, limit, folder)
+        parts = split(arguments.text, limit, Path(folder))
         for recipe in chosen:
-            carried = []
-            for seed in range(arguments.seeds):
-                options = dict(RECIPES[recipe])
-                if arguments.chars:
-                    options = {**BASE, **options}
-                    options["steps"] = int(
-                        arguments.chars / (options["batch_size"] * options["bptt"])
-                    )
-                elif arguments.time:
-                    options["time_s"] = arguments.time
-                run = folder / f"run-{len(results['rows'])}"
-                figures, curve = measure(parts, options, seed, run)
-                carried.append(figures["carried"])
-                curves[f"{recipe}, seed {seed}" if arguments.seeds > 1 else recipe] = curve
-                results["rows"].append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
-                print(
-                    f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  "
-                    + "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows")),
-                    flush=True,
-                )
-            if len(carried) > 1:
-                mean = sum(carried) / len(carried)
-                print(
-                    f"{recipe:30s} mean {mean:.4f}  from {min(carried):.4f} to {max(carried):.4f}"
-                )
+            options = settings(recipe, arguments.chars, arguments.time)
+            rows += run_recipe(recipe, parts, options, arguments.seeds)
     if arguments.json:
+        results = {"machine": machine(), "rows": rows}
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     if arguments.plot:
-        plot(arguments.plot, curves)
+        plot(arguments.plot, {f"{row['recipe']}, seed {row['seed']}": row["curve"] for row in rows})
 
 
 if __name__ == "__main__":
