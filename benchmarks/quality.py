@@ -47,6 +47,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dropout 0.25": {"dropout": 0.25},
     "dropout 0.5": {"dropout": 0.5},
     "weight decay 0.2, dropout 0.25": {"weight_decay": 0.2, "dropout": 0.25},
+    "recurrent dropout 0.1": {"recurrent_dropout": 0.1},
+    "recurrent dropout 0.2": {"recurrent_dropout": 0.2},
     "input dropout 0.1": {"input_dropout": 0.1},
     "5 % of the input as UNK": {"unknown_rate": 0.05},
     "two layers": {"num_layers": 2},

@@ -11,15 +11,15 @@ Importing charrnn imports neither torch nor NumPy; they come with the first use.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charrnn.api import CharModel, load, train
+    from charrnn.api import CharModel, load, merge, train
 
 __version__ = "0.1.0"
-__all__ = ["CharModel", "__version__", "load", "train"]
+__all__ = ["CharModel", "__version__", "load", "merge", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the Python interface when it is first used."""
-    if name in ("CharModel", "load", "train"):
+    if name in ("CharModel", "load", "merge", "train"):
         from charrnn import api
 
         return getattr(api, name)

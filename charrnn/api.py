@@ -22,7 +22,8 @@ from charrnn.config import (
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
-from charrnn.modelfile import SavedModel, load_model
+from charrnn.merging import merge_models
+from charrnn.modelfile import SavedModel, load_model, save_model
 from charrnn.normalize import normalize
 from charrnn.runs import find_model, new_run, unfinished_run
 from charrnn.sampling import (
@@ -213,6 +214,35 @@ def load(path: str | os.PathLike[str] | None = None) -> CharModel:
     """
     found = find_model(path)
     return CharModel(load_model(found), found)
+
+
+def merge(
+    models: Iterable[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+) -> CharModel:
+    """Make one model of several, save it in a run directory, and return it.
+
+    Its logits are the mean of theirs, which is better than each of them is alone; it is as large
+    as they are together, and the squares of their widths add up in its cost. See `merge_models`.
+
+    Args:
+        models: model files or run directories, from other seeds or settings on the same text.
+        out: directory to save in; a new one under `runs/` when left out.
+        name: or its name under `runs/`.
+
+    Raises:
+        ConfigError: the models do not fit together, or both `out` and `name` are given.
+        ModelFileError: one of them is missing or is no sound model.
+        RunError: the directory already holds a run.
+        StorageError: the model cannot be written.
+    """
+    run = new_run("merged", out=None if out is None else Path(out), name=name)
+    merged = merge_models([load(path).saved for path in models])
+    run.path.mkdir(parents=True, exist_ok=True)
+    save_model(run.model, merged)
+    return CharModel(merged, run.model)
 
 
 def train(

@@ -275,6 +275,8 @@ class TrainingConfig(_Config):
     """Probability of dropping a unit between layers and before the output."""
     input_dropout: float = 0.0
     """Probability of dropping an element of the characters' embedding."""
+    recurrent_dropout: float = 0.0
+    """Probability of hiding a unit from the recurrent weights of its layer, for a whole window."""
     unknown_rate: float = 0.001
     """Share of input characters shown as UNK, so that UNK is trained in every corpus."""
     patience: int = 0
@@ -312,7 +314,7 @@ class TrainingConfig(_Config):
             sample_every=self.sample_every,
             seed=self.seed,
         )
-        for name in ("dropout", "input_dropout", "unknown_rate"):
+        for name in ("dropout", "input_dropout", "recurrent_dropout", "unknown_rate"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"{_option(name)} must be in [0, 1), got {value}")
         _require(self.seed < 1 << 64, f"seed must be below 2**64, got {self.seed}")

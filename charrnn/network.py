@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig
@@ -25,9 +26,10 @@ NetworkState = list[tuple[Tensor, ...]]
 class CharNetwork(nn.Module):
     """Embedding (or one-hot) → stacked recurrent layers → logits.
 
-    Dropout (Zaremba et al. 2014) acts on the input at a rate of its own, between layers and before
-    the output, never on the recurrent connections. One mask is drawn per lane and window and kept
-    for all its characters (Gal & Ghahramani 2016).
+    Dropout (Zaremba et al. 2014) acts on the input at a rate of its own, and between layers and
+    before the output. One mask is drawn per lane and window and kept for all its characters (Gal &
+    Ghahramani 2016). Recurrent dropout hides hidden units from the recurrent weights of their
+    layer, the same ones in all lanes for a whole window: a mask on the columns of the weights.
 
     Initialisation, per layer:
         recurrent weights  orthogonal in each gate (Saxe et al. 2014); for the relu RNN the
@@ -40,13 +42,19 @@ class CharNetwork(nn.Module):
     """
 
     def __init__(
-        self, config: ModelConfig, *, dropout: float = 0.0, input_dropout: float = 0.0
+        self,
+        config: ModelConfig,
+        *,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
     ) -> None:
         """Build and initialise with torch's current random generator."""
         super().__init__()
         self.config = config
         self.dropout = dropout
         self.input_dropout = input_dropout
+        self.recurrent_dropout = recurrent_dropout
         self.embedding = (
             nn.Embedding(config.vocab_size, config.embedding_size)
             if config.embedding_size
@@ -112,26 +120,28 @@ class CharNetwork(nn.Module):
         after: NetworkState = []
         for k, (layer, parts) in enumerate(zip(self.layers, state, strict=True)):
             x_TBI = self._drop(x_TBI, self.dropout if k else self.input_dropout)
+            weights: dict[str, Tensor] = dict(layer.named_parameters())
+            recurrent_GH = weights["weight_hh_l0"]
+            weights["weight_hh_l0"] = self._drop(recurrent_GH, self.recurrent_dropout)
             before = tuple(part.unsqueeze(0) for part in parts)
             if len(before) == 2:
-                x_TBI, (h, c) = layer(x_TBI, before)
+                x_TBI, (h, c) = functional_call(layer, weights, (x_TBI, before))
                 after.append((h.squeeze(0), c.squeeze(0)))
             elif isinstance(layer, nn.GRU) and x_TBI.device.type == "cpu":
-                x_TBI, h = gru(x_TBI, parts[0], *layer.parameters())
+                x_TBI, h = gru(x_TBI, parts[0], *weights.values())
                 after.append((h,))
             else:
-                x_TBI, h = layer(x_TBI, before[0])
+                x_TBI, h = functional_call(layer, weights, (x_TBI, before[0]))
                 after.append((h.squeeze(0),))
         logits_TBV = self.output(self._drop(x_TBI, self.dropout))
         return logits_TBV.transpose(0, 1), after
 
-    def _drop(self, x_TBI: Tensor, rate: float) -> Tensor:
-        """Apply one dropout mask per lane to all characters of the window."""
+    def _drop(self, x: Tensor, rate: float) -> Tensor:
+        """Apply one dropout mask, of the shape of a row, to all rows: `[T, B, I]` or `[G, H]`."""
         if not self.training or rate == 0:
-            return x_TBI
+            return x
         keep = 1 - rate
-        mask_BI = torch.empty_like(x_TBI[0]).bernoulli_(keep).div_(keep)
-        return x_TBI * mask_BI
+        return x * torch.empty_like(x[0]).bernoulli_(keep).div_(keep)
 
     def export_weights(self) -> dict[str, NDArray[np.float32]]:
         """Return copies of the arrays under the names of `ModelConfig.weight_shapes`."""

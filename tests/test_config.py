@@ -31,6 +31,7 @@ OUT_OF_RANGE = [
     (TrainingConfig, "clip_norm", [-1, NAN, INF]),
     (TrainingConfig, "clip_value", [-1, NAN, INF]),
     (TrainingConfig, "dropout", [-0.1, 1, 1.5, NAN]),
+    (TrainingConfig, "recurrent_dropout", [-0.1, 1, 1.5, NAN]),
     (TrainingConfig, "unknown_rate", [-0.1, 1, NAN]),
     (TrainingConfig, "patience", [-1]),
     (TrainingConfig, "sample_every", [-1]),

@@ -95,3 +95,27 @@ def test_dropout_keeps_one_mask_for_all_characters_of_a_lane():
     np.testing.assert_allclose(kept * (kept - 1 / keep), 0, atol=1e-6)  # 0 or 1/keep
     assert np.mean(kept > 0) == pytest.approx(keep, abs=0.04)
     assert len(np.unique(kept > 0, axis=0)) > 10  # lanes have masks of their own
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-tanh"])
+def test_recurrent_dropout_is_a_mask_on_the_columns_of_the_recurrent_weights(cell, monkeypatch):
+    """The same units for all gates, lanes and characters; gradients of hidden units are zero."""
+    hidden, lanes = 6, 3
+    config = reference.make_config(cell, vocab_size=5, hidden=hidden, layers=2)
+    network = CharNetwork(config, recurrent_dropout=0.5)
+    ids = torch.randint(5, (lanes, 4))
+    state = [tuple(torch.randn_like(part) for part in parts) for parts in network.initial_state(3)]
+    kept = torch.tensor([[1.0, 0, 1, 0, 0, 1], [0, 1.0, 1, 1, 0, 1]])
+    masks = list(kept)
+    monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda x, _: x.copy_(masks.pop(0)))
+    logits = network.train()(ids, state)[0]
+    assert not masks
+    gradients = torch.autograd.grad(logits.sum(), [*network.layers.parameters()])
+    by_name = dict(zip(dict(network.layers.named_parameters()), gradients, strict=True))
+    for k, mask in enumerate(kept):
+        columns = by_name[f"{k}.weight_hh_l0"].abs().sum(0)
+        np.testing.assert_array_equal((columns > 0).numpy(), mask.numpy() > 0)
+    with torch.no_grad():
+        for layer, mask in zip(network.layers, kept, strict=True):
+            layer.weight_hh_l0 *= mask / 0.5
+        torch.testing.assert_close(logits, network.eval()(ids, state)[0])

@@ -31,6 +31,7 @@ LAYERS = {
     "network": 2,
     "batches": 2,
     "transfer": 2,
+    "merging": 2,
     "sampling": 3,
     "scoring": 3,
     "novelty": 3,

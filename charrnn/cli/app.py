@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 import charrnn
 from charrnn.cli.info import info
+from charrnn.cli.merge import merge
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
@@ -82,7 +83,7 @@ def _ends_quietly(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-for _command in (train, sample, score, info):
+for _command in (train, sample, score, info, merge):
     app.command()(_ends_quietly(_command))
 
 

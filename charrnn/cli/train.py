@@ -107,6 +107,9 @@ def train(
         auto=False,
         help="Dropout on the characters' embedding.",
     ),
+    recurrent_dropout: float = _model(
+        None, "--recurrent-dropout", help="Dropout from a character to the next in a layer."
+    ),
     budget: str = _training(
         None,
         "--time",
@@ -198,6 +201,7 @@ def train(
         "embedding_size": embedding,
         "dropout": dropout,
         "input_dropout": input_dropout,
+        "recurrent_dropout": recurrent_dropout,
         "time_s": parse_duration(budget),
         "epochs": epochs,
         "steps": steps,

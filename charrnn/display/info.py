@@ -74,6 +74,11 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{training['epochs']:.3g} passes, {duration(training['elapsed_s'])}, "
             f"{training['device']} {training['dtype']}",
         )
+    parts = training.get("merged")
+    if parts:
+        yield "merged from", f"{len(parts)} models"
+        for part in parts:
+            yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
     settings = training.get("config")
     if settings:
         yield "", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)

@@ -49,7 +49,10 @@ class Learner:
         self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
         torch.manual_seed(training.seed)
         self.network = CharNetwork(
-            model, dropout=training.dropout, input_dropout=training.input_dropout
+            model,
+            dropout=training.dropout,
+            input_dropout=training.input_dropout,
+            recurrent_dropout=training.recurrent_dropout,
         ).to(self.device)
         if initial is not None:
             fresh = self.network.export_weights()

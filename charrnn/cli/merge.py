@@ -1,0 +1,38 @@
+"""`charrnn merge`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+
+from charrnn.cli.options import model_name
+
+
+def merge(
+    models: list[Path] = typer.Argument(
+        metavar="MODEL", parser=model_name, help="Model files or run directories, at least two."
+    ),
+    out: Path = typer.Option(
+        None,
+        "--out",
+        "-o",
+        metavar="DIR",
+        show_default="a new one under runs/",
+        help="Directory for the merged model.",
+    ),
+    name: str = typer.Option(None, "--name", help="Or its name under runs/."),
+) -> None:
+    """Make one model of several: their mean opinion is better than each of them alone.
+
+    Train the same text with other seeds, then merge. The model is as large as its parts together.
+    """
+    from charrnn.api import merge as merge_into
+    from charrnn.display.format import architecture, count
+
+    merged = merge_into(models, out=out, name=name)
+    config = merged.saved.config
+    shape = architecture(config.cell, config.num_layers, config.hidden_size, config.embedding_size)
+    print(f"{shape}, {count(config.num_parameters())} parameters", file=sys.stderr)
+    print(f"model {merged.path}", file=sys.stderr)

@@ -1,0 +1,122 @@
+"""Several trained models as one, whose logits are the mean of theirs.
+
+The softmax of a mean of logits is the normalised geometric mean of the models' probabilities, the
+logarithmic opinion pool (Heskes 1998): at least as good as the models are on average, and the
+better the more they differ, as models from other seeds do. No format and no engine need to know:
+layers side by side are one layer whose weights are blocks on a diagonal, zero elsewhere.
+
+Shapes: H hidden units, I inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from charrnn.config import ModelConfig
+from charrnn.errors import ConfigError
+from charrnn.modelfile import SavedModel
+
+
+def merge_models(models: Sequence[SavedModel]) -> SavedModel:
+    """Return one model whose logits are the mean of the models' logits.
+
+    Its layers and its embedding are as wide as theirs together. The training record tells how the
+    models were trained.
+
+    Raises:
+        ConfigError: there are fewer than two, or they differ in cell, number of layers, alphabet,
+            treatment of the text, or in whether characters are embedded.
+    """
+    if len(models) < 2:
+        raise ConfigError("there is nothing to merge: give two models or more")
+    first = models[0]
+    for number, model in enumerate(models[1:], 2):
+        for what, one, other in zip(_TRAITS, _traits(first), _traits(model), strict=True):
+            if one != other:
+                raise ConfigError(
+                    f"models 1 and {number} cannot be merged: they differ in {what} "
+                    f"({one} and {other})"
+                )
+        if model.vocabulary != first.vocabulary:
+            raise ConfigError(
+                f"models 1 and {number} cannot be merged: their alphabets differ; train them on "
+                "the same text"
+            )
+    config = replace(
+        first.config,
+        hidden_size=sum(model.config.hidden_size for model in models),
+        embedding_size=sum(model.config.embedding_size for model in models),
+    )
+    return SavedModel(
+        config=config,
+        vocabulary=first.vocabulary,
+        text=first.text,
+        weights={
+            name: _merged(name, config, [model.weights[name] for model in models])
+            for name in config.weight_shapes()
+        },
+        training=_record(models),
+    )
+
+
+_TRAITS = ("cell", "nonlinearity", "layers", "documents", "normalization", "embedding")
+
+
+def _traits(model: SavedModel) -> tuple[Any, ...]:
+    """Return what must be the same in all models, in the order of `_TRAITS`."""
+    config, text = model.config, model.text
+    embedding = "a vector" if config.embedding_size else "one-hot"
+    return (
+        *(config.cell, config.nonlinearity, config.num_layers),
+        *(text.documents, text.normalize, embedding),
+    )
+
+
+def _merged(
+    name: str, config: ModelConfig, parts: Sequence[NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Return one array of the merged model.
+
+    Args:
+        name: of the array.
+        config: of the merged model.
+        parts: the models' arrays of that name.
+    """
+    if name == "output.bias":
+        return np.asarray(np.mean(parts, axis=0), np.float32)
+    if name == "output.weight":
+        parts = [part / np.float32(len(parts)) for part in parts]
+    if name in ("output.weight", "embedding.weight"):
+        return np.concatenate(parts, axis=1)
+    reads_alike = "bias" in name or (name == "layers.0.weight_ih" and not config.embedding_size)
+    join = np.concatenate if reads_alike else _block_diagonal
+    gates = zip(*(np.split(part, config.gates) for part in parts), strict=True)
+    return np.concatenate([join(blocks) for blocks in gates])
+
+
+def _block_diagonal(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the blocks `[H, I]` on the diagonal of one array, with zeros beside them."""
+    rows, columns = (sum(block.shape[axis] for block in blocks) for axis in (0, 1))
+    whole = np.zeros((rows, columns), np.float32)
+    row = column = 0
+    for block in blocks:
+        whole[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return whole
+
+
+def _record(models: Sequence[SavedModel]) -> dict[str, Any]:
+    """Return the training record of the merged model: those of its parts, without their curves."""
+    parts = [{k: v for k, v in model.training.items() if k != "curve"} for model in models]
+    corpora = [part.pop("corpus", None) for part in parts]
+    same = corpora[0] is not None and all(corpus == corpora[0] for corpus in corpora)
+    if same:
+        return {"corpus": corpora[0], "merged": parts}
+    return {
+        "merged": [{**part, "corpus": corpus} for part, corpus in zip(parts, corpora, strict=True)]
+    }

@@ -1,0 +1,131 @@
+"""Merged models: the logits of one are the mean of the logits of all."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import reference
+
+import charrnn
+from charrnn.cli.app import _run
+from charrnn.config import TextConfig
+from charrnn.engine import Engine
+from charrnn.errors import ConfigError, RunError
+from charrnn.merging import merge_models
+from charrnn.modelfile import SavedModel, load_model, save_model
+from charrnn.vocab import Vocabulary
+
+TEXT = "abc cab, bad dab"
+
+
+def model_of(seed, cell="lstm", layers=2, embedding=3, hidden=5, alphabet="abcd ,", **parts):
+    vocabulary = Vocabulary(alphabet)
+    config = reference.make_config(
+        cell, layers=layers, embedding=embedding, vocab_size=len(vocabulary), hidden=hidden
+    )
+    weights = reference.random_weights(config, seed=seed)
+    weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    training = parts.pop("training", {})
+    return SavedModel(
+        config=config, vocabulary=vocabulary, weights=weights, training=training, **parts
+    )
+
+
+def logits(model, text=TEXT):
+    engine = Engine(model.config, model.weights)
+    return engine.run(model.vocabulary.encode(text), engine.initial_state())
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_logits_are_the_mean_of_the_parts(cell, embedding):
+    """Parts of different widths, three of them, so that no block can be taken for another."""
+    models = [
+        model_of(seed, cell, embedding=embedding and embedding + seed, hidden=4 + seed)
+        for seed in range(3)
+    ]
+    merged = merge_models(models)
+    assert merged.config.hidden_size == 4 + 5 + 6
+    assert merged.config.embedding_size == (3 + 4 + 5 if embedding else 0)
+    expected = np.mean([logits(model) for model in models], axis=0)
+    np.testing.assert_allclose(logits(merged), expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(expected - logits(models[0])).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"cell": "gru"}, r"differ in cell \(lstm and gru\)"),
+        ({"layers": 1}, r"differ in layers \(2 and 1\)"),
+        ({"embedding": 0}, r"differ in embedding \(a vector and one-hot\)"),
+        ({"text": TextConfig(documents="line")}, r"differ in documents \(none and line\)"),
+        ({"text": TextConfig(normalize="nfc")}, r"differ in normalization \(none and nfc\)"),
+        ({"alphabet": "abcd ."}, "alphabets differ"),
+    ],
+)
+def test_models_that_do_not_fit_together(other, reason):
+    with pytest.raises(ConfigError, match=f"models 1 and 3 cannot be merged: .*{reason}"):
+        merge_models([model_of(0), model_of(1), model_of(2, **other)])
+    rnn = model_of(0, "rnn-tanh"), model_of(1, "rnn-relu")
+    with pytest.raises(ConfigError, match="nonlinearity"):
+        merge_models(rnn)
+    with pytest.raises(ConfigError, match="two models or more"):
+        merge_models([model_of(0)])
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Two models in the files `0` and `1` of an otherwise empty directory."""
+    monkeypatch.chdir(tmp_path)
+    for seed in range(2):
+        training = {
+            "corpus": {"name": "t", "sha256": "0" * 64, "n_chars": 9},
+            "config": {"seed": seed},
+            "step": 10 + seed,
+            "val_loss_nats": 1.5,
+            "curve": [],
+        }
+        save_model(tmp_path / str(seed), model_of(seed, training=training))
+    return tmp_path
+
+
+def command(monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["charrnn", *arguments])
+    return _run()
+
+
+def test_the_command_saves_a_model_that_is_found_and_shown(parts, monkeypatch, capsys):
+    assert command(monkeypatch, "merge", "0", "1") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("LSTM 2 × 10, embedding 6")
+    assert "runs/merged/model.safetensors" in err.replace("\\", "/")
+    merged = load_model(parts / "runs" / "merged" / "model.safetensors")
+    assert [part["step"] for part in merged.training["merged"]] == [10, 11]
+    assert merged.training["corpus"]["name"] == "t"
+    assert command(monkeypatch, "info") == 0
+    shown = capsys.readouterr().out
+    for words in ("2 models", "seed 1, step 11", "t, 9 characters"):
+        assert words in shown
+    assert command(monkeypatch, "score", "abc", "--format", "jsonl") == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert record["logprob"] == pytest.approx(charrnn.load("runs/merged").score("abc").logprob)
+
+
+def test_nothing_is_written_over_and_bad_input_leaves_nothing(parts, monkeypatch, capsys):
+    merged = charrnn.merge(["0", "1"], out="both")
+    before = merged.path.read_bytes()
+    with pytest.raises(RunError, match="already holds a run"):
+        charrnn.merge(["1", "0"], out="both")
+    assert merged.path.read_bytes() == before
+    for arguments, code, message in (
+        (["0"], 2, "two models or more"),
+        (["0", "nowhere"], 1, "no model at nowhere"),
+        (["0", "1", "--out", "a", "--name", "b"], 2, "give one"),
+        ([], 2, "MODEL"),
+    ):
+        assert command(monkeypatch, "merge", *arguments) == code
+        assert message in capsys.readouterr().err
+    assert sorted(p.name for p in parts.iterdir()) == ["0", "1", "both"]
