@@ -10,17 +10,14 @@ With gradient g of the window's mean loss and v, the mean of g² over the window
 
 The paper takes v from the training data, which a model file does not hold; the mean over the text
 itself is as good after some dozen windows. Embedding and output, which hold what is particular to
-characters, follow the text faster than the recurrent weights between them. And a window is not
-forgotten: with each new one a few of those before it are read again, drawn at random, and the
-gradient of their loss is added in part (experience replay, Lin 1992).
+characters, follow the text faster than the recurrent weights between them.
 
-Shapes: T characters of a window, R windows read again, V ids.
+Shapes: T characters of a window, V ids.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,8 +39,6 @@ from charrnn.vocab import UNK_ID
 EPSILON = 1e-8
 OUTER_SPEED = 4.0
 """Steps of embedding and output, as a multiple of the step of the recurrent layers."""
-MOST_REMEMBERED = 8192
-"""Windows kept to be read again: a quarter of a million characters, 40 MB with 640 units."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +51,12 @@ class AdaptationConfig:
         ConfigError: a value is out of range.
     """
 
-    step: float = 4e-4
+    step: float = 3e-4
     """Learning rate, about the change of each recurrent weight per window."""
-    decay: float = 3e-4
+    decay: float = 1e-3
     """Share of the way back to the trained weights after each window."""
     window: int = 32
     """Characters between two changes of the weights."""
-    replays: int = 8
-    """Windows read again with each new one."""
-    replay_share: float = 0.5
-    """What their mean loss counts beside that of the new window."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -75,12 +66,6 @@ class AdaptationConfig:
             raise ConfigError(f"the adaptation decay must be in [0, 1], got {self.decay}")
         if self.window < 1:
             raise ConfigError(f"the adaptation window must be at least 1, got {self.window}")
-        if self.replays < 0:
-            raise ConfigError(f"the adaptation replays must not be negative, got {self.replays}")
-        if not 0 <= self.replay_share < math.inf:
-            raise ConfigError(
-                f"the share of adaptation replays must not be negative, got {self.replay_share}"
-            )
 
 
 class Adapter:
@@ -109,7 +94,6 @@ class Adapter:
         self._trained = [weight.detach().clone() for weight in self._weights]
         self._squares = [torch.zeros_like(weight) for weight in self._weights]
         self._n_windows = 0
-        self._past = _Past(self._config.window)
 
     def score(self, pieces: Iterable[str]) -> Iterator[tuple[Score, Score]]:
         """Yield the static and the adapted score of each block of one text.
@@ -143,21 +127,12 @@ class Adapter:
     def _read(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: NetworkState
     ) -> tuple[NDArray[np.float64], NetworkState]:
-        """Score a window `[T]`, then learn from it and from some of those before it."""
-        window = _Window(torch.from_numpy(inputs)[None], torch.from_numpy(targets)[None], state)
-        loss, logits_TV, after = self._loss(window)
-        logprobs = target_logprobs(logits_TV.detach().numpy(), targets)
-        if self._config.replays and (again := self._past.draw(self._config.replays)):
-            loss = loss + self._config.replay_share * self._loss(again)[0]
+        """Score a window `[T]`, then learn from it."""
+        logits_BTV, state = self._network(torch.from_numpy(inputs)[None], state)
+        loss = F.cross_entropy(logits_BTV[0], torch.from_numpy(targets))
+        logprobs = target_logprobs(logits_BTV[0].detach().numpy(), targets)
         self._learn(torch.autograd.grad(loss, self._weights))
-        self._past.add(window)
-        return logprobs, detach(after)
-
-    def _loss(self, window: _Window) -> tuple[Tensor, Tensor, NetworkState]:
-        """Return the mean loss, the logits `[R·T, V]` and the state after the window."""
-        logits_RTV, after = self._network(window.inputs_RT, window.state)
-        logits_NV = logits_RTV.flatten(0, 1)
-        return F.cross_entropy(logits_NV, window.targets_RT.flatten()), logits_NV, after
+        return logprobs, detach(state)
 
     @torch.no_grad()
     def _learn(self, gradients: tuple[Tensor, ...]) -> None:
@@ -168,47 +143,6 @@ class Adapter:
             square.lerp_(gradient * gradient, 1 / self._n_windows)
             weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
             weight.lerp_(trained, self._config.decay)
-
-
-@dataclass(frozen=True)
-class _Window:
-    """Windows side by side: inputs and targets `[R, T]`, and the state they begin in."""
-
-    inputs_RT: Tensor
-    targets_RT: Tensor
-    state: NetworkState
-
-
-class _Past:
-    """The windows read last, to be read again; what is drawn depends on their number alone.
-
-    Args:
-        length: characters of a window; shorter ones, at the end of a text, are not kept.
-    """
-
-    def __init__(self, length: int) -> None:
-        """Remember nothing yet."""
-        self._length = length
-        self._windows: deque[_Window] = deque(maxlen=MOST_REMEMBERED)
-        self._rng = np.random.Generator(np.random.PCG64(0))
-
-    def add(self, window: _Window) -> None:
-        """Remember one window."""
-        if window.inputs_RT.shape[1] == self._length:
-            self._windows.append(window)
-
-    def draw(self, n: int) -> _Window | None:
-        """Return some windows side by side, `n` if there are as many; None if there are none."""
-        if not self._windows:
-            return None
-        drawn = self._rng.integers(len(self._windows), size=min(n, len(self._windows)))
-        windows = [self._windows[k] for k in drawn.tolist()]
-        layers = zip(*(window.state for window in windows), strict=True)
-        return _Window(
-            torch.cat([window.inputs_RT for window in windows]),
-            torch.cat([window.targets_RT for window in windows]),
-            [tuple(torch.cat(parts) for parts in zip(*layer, strict=True)) for layer in layers],
-        )
 
 
 def _torch_state(state: State) -> NetworkState:

@@ -13,9 +13,8 @@ from charrnn.adaptation import AdaptationConfig, Adapter
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
 from charrnn.modelfile import SavedModel
-from charrnn.network import CharNetwork
 from charrnn.scoring import CHUNK, Score, Scorer, score_pieces
-from charrnn.vocab import EOS_ID, Vocabulary
+from charrnn.vocab import Vocabulary
 
 VOCABULARY = Vocabulary("abcdefgh ")
 
@@ -98,52 +97,6 @@ def test_one_update_is_the_formula(saved):
         )
 
 
-def gradients(network, window, state):
-    """Gradients of the mean loss of one window of ids, and the state after it."""
-    ids = torch.tensor(VOCABULARY.encode(window))
-    inputs = torch.cat([torch.tensor([state[1]]), ids[:-1]])
-    logits, after = network(inputs[None], state[0])
-    loss = torch.nn.functional.cross_entropy(logits[0], ids)
-    after = [tuple(part.detach() for part in parts) for parts in after]
-    return torch.autograd.grad(loss, list(network.parameters())), (after, int(ids[-1]))
-
-
-@pytest.mark.parametrize(("replays", "share"), [(1, 0.25), (3, 0.25), (0, 0.0)])
-def test_the_window_before_is_read_again(saved, replays, share):
-    """The second update is that of both windows, the first of them in its own state again."""
-    config = AdaptationConfig(step=1e-2, decay=0, window=8, replays=replays, replay_share=0.25)
-    adapter = Adapter(saved, scorer(saved), config)
-    list(adapter.score(["abcdefghhgfe bad"]))
-    network = CharNetwork(saved.config)
-    network.import_weights(saved.weights)
-    start = network.initial_state(1), EOS_ID
-    first, middle = gradients(network, "abcdefgh", start)
-    names = [name for name, _ in network.named_parameters()]
-    speeds = [1e-2 * (1.0 if name.startswith("layers.") else 4.0) for name in names]
-    with torch.no_grad():
-        for weight, g, speed in zip(network.parameters(), first, speeds, strict=True):
-            weight -= speed * g / (g.abs() + 1e-8)
-    second, _ = gradients(network, "hgfe bad", middle)
-    again, _ = gradients(network, "abcdefgh", start)
-    with torch.no_grad():
-        for weight, g1, g2, g3, speed in zip(
-            network.parameters(), first, second, again, speeds, strict=True
-        ):
-            g = g2 + share * g3
-            weight -= speed * g / (((g1**2 + g**2) / 2).sqrt() + 1e-8)
-    for ours, theirs in zip(network.parameters(), adapter._network.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
-
-
-def test_old_windows_are_forgotten(saved, monkeypatch):
-    monkeypatch.setattr("charrnn.adaptation.MOST_REMEMBERED", 5)
-    adapter = Adapter(saved, scorer(saved), AdaptationConfig(window=4))
-    list(adapter.score(["abcd" * 50 + "ab"]))
-    assert len(adapter._past._windows) == 5
-    assert adapter._past.draw(3).inputs_RT.shape == (3, 4)
-    assert adapter._past.draw(9).inputs_RT.shape == (5, 4)
-
-
 def test_empty_texts(saved):
     assert list(Adapter(saved, scorer(saved)).score([])) == []
     ((static, adapted),) = Adapter(saved, scorer(saved, eos=True)).score([""])
@@ -152,17 +105,7 @@ def test_empty_texts(saved):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"step": 0},
-        {"step": math.nan},
-        {"decay": -0.1},
-        {"decay": 2},
-        {"window": 0},
-        {"replays": -1},
-        {"replay_share": -1},
-        {"replay_share": math.nan},
-    ],
+    "wrong", [{"step": 0}, {"step": math.nan}, {"decay": -0.1}, {"decay": 2}, {"window": 0}]
 )
 def test_settings_out_of_range(wrong):
     with pytest.raises(ConfigError, match="adaptation"):
