@@ -10,7 +10,8 @@ The last tenth of the text is the validation part. Three figures, in nats per ch
 what training shows (64 warmed-up lanes, in the precision of training), `carried` is the whole
 validation text in one lane with carried state in float32, which is what `charrnn score` says, and
 `windows` is the mean over 400 random windows of 256 characters, each from a zero state, as nanoGPT
-evaluates.
+evaluates. With `--seeds`, the mean and the range of `carried`, and that of all seeds' models merged
+into one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from measure import machine
 
 from charrnn import api
 from charrnn.events import Evaluated
+from charrnn.merging import merge_models
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -71,10 +73,10 @@ BASE = {
 WINDOW, WINDOWS = 256, 400
 
 
-def measure(
+def train(
     parts: tuple[Path, Path], options: dict[str, Any], seed: int, folder: Path
-) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Train once; return the figures and the curve."""
+) -> tuple[api.CharModel, dict[str, float], list[dict[str, float]]]:
+    """Train once; return the model, its figures and the curve of its validation loss."""
     started = time.monotonic()
     text, held_out = parts
     trainer = api.prepare_training(
@@ -87,20 +89,22 @@ def measure(
             curve.append({"seconds": event.elapsed_s, "val_loss": event.val_loss})
     seconds = time.monotonic() - started
     model = api.load(trainer.run_directory.model)
-    val = trainer.corpus.val_ids
-    characters = model.saved.vocabulary.decode(val.tolist())
+    lanes = min(point["val_loss"] for point in curve)
+    return model, {"seconds": seconds, "lanes": lanes, **losses(model, held_out)}, curve
+
+
+def losses(model: api.CharModel, held_out: Path) -> dict[str, float]:
+    """Return a model's loss on a text, with carried state and in windows, and its size."""
+    characters = held_out.read_text("utf-8")
     carried = model.score(characters, eos=False)
     rng = np.random.default_rng(0)
     starts = rng.integers(0, len(characters) - WINDOW, WINDOWS)
     pieces = model.score_many([characters[a : a + WINDOW] for a in starts.tolist()], eos=False)
-    figures = {
-        "seconds": seconds,
-        "lanes": min(point["val_loss"] for point in curve),
+    return {
         "carried": -carried.logprob / carried.n_scored,
         "windows": -sum(p.logprob for p in pieces) / sum(p.n_scored for p in pieces),
         "parameters": model.saved.config.num_parameters(),
     }
-    return figures, curve
 
 
 def split(text: Path, limit: int | None, folder: Path) -> tuple[Path, Path]:
@@ -152,17 +156,23 @@ def run_recipe(
     recipe: str, parts: tuple[Path, Path], options: dict[str, Any], seeds: int
 ) -> list[dict[str, Any]]:
     """Train a recipe with each seed, print the figures, and return them with their curves."""
-    rows = []
+    rows, models = [], []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            figures, curve = measure(parts, options, seed, Path(folder) / "run")
+            model, figures, curve = train(parts, options, seed, Path(folder) / "run")
+        models.append(model.saved)
         rows.append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
-        losses = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
-        print(f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  {losses}", flush=True)
-    carried = [row["carried"] for row in rows]
+        shown = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
+        print(f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  {shown}", flush=True)
     if seeds > 1:
-        mean = sum(carried) / seeds
-        print(f"{recipe:30s} mean {mean:.4f}  from {min(carried):.4f} to {max(carried):.4f}")
+        carried = [row["carried"] for row in rows]
+        merged = losses(api.CharModel(merge_models(models)), parts[1])
+        print(
+            f"{recipe:30s} mean {sum(carried) / seeds:.4f}  from {min(carried):.4f} to "
+            f"{max(carried):.4f}  merged {merged['carried']:.4f}",
+            flush=True,
+        )
+        rows.append({"recipe": f"{recipe}, merged", **merged})
     return rows
 
 
@@ -191,7 +201,8 @@ def main() -> None:
         results = {"machine": machine(), "rows": rows}
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     if arguments.plot:
-        plot(arguments.plot, {f"{row['recipe']}, seed {row['seed']}": row["curve"] for row in rows})
+        curves = {f"{r['recipe']}, seed {r['seed']}": r["curve"] for r in rows if "curve" in r}
+        plot(arguments.plot, curves)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ def merge(
     ),
     name: str = typer.Option(None, "--name", help="Or its name under runs/."),
 ) -> None:
-    """Make one model of several: their mean opinion is better than each of them alone.
+    """Make one model of several, better than each of them.
 
-    Train the same text with other seeds, then merge. The model is as large as its parts together.
+    Train on the same text with other seeds, then merge. The logits of the merged model are the
+    mean of those of its parts, and it is as large as they are together.
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count

@@ -92,7 +92,7 @@ class TrainingDisplay:
             f"{count(event.n_train)} + {count(event.n_val)} characters",
             f"{training.batch_size} lanes × {training.bptt}",
             f"lr {training.learning_rate:g}",
-            f"dropout {training.dropout:g}",
+            f"dropout {training.dropout:g}, recurrent {training.recurrent_dropout:g}",
             f"seed {training.seed}",
             f"{event.device} {event.dtype}",
         ]

@@ -28,12 +28,13 @@ def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
     if last > best + OVERFIT_RISE:
         return (
             f"overfit at the end: validation rose by {last - best:.3f} nats from its best, which "
-            "is the model kept; try more --dropout, more --weight-decay or a smaller --hidden"
+            "is the model kept; try more --dropout, --recurrent-dropout or --weight-decay, or a "
+            "smaller --hidden"
         )
     if gap > WIDE_GAP:
         return (
             f"leaning to overfit: training text is {gap:.2f} nats better than validation; "
-            "more --weight-decay, more --dropout or more text would help"
+            "more --dropout, --recurrent-dropout or --weight-decay would help, or more text"
         )
     if gap < NARROW_GAP:
         return "underfit: training and validation are still alike; more training would help"
