@@ -12,6 +12,7 @@ import charrnn
 from charrnn.cli.app import _run
 from charrnn.config import TextConfig
 from charrnn.engine import Engine
+from charrnn.engine.matrix import BlockMatrix, Matrix, recurrent_matrix
 from charrnn.errors import ConfigError, RunError
 from charrnn.merging import merge_models
 from charrnn.modelfile import SavedModel, load_model, save_model
@@ -52,6 +53,45 @@ def test_logits_are_the_mean_of_the_parts(cell, embedding):
     expected = np.mean([logits(model) for model in models], axis=0)
     np.testing.assert_allclose(logits(merged), expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected - logits(models[0])).max() > 0.1
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_engine_leaves_out_the_zeros(cell, layers, monkeypatch):
+    """Step and window, one stream and many, as with the zeros."""
+    models = [model_of(seed, cell, layers=layers, hidden=32 + 7 * seed) for seed in range(3)]
+    merged = merge_models(models)
+    for array in merged.weights.values():  # larger weights would saturate the gates
+        array *= 0.2
+    for narrowest, kind in ((32, BlockMatrix), (999, Matrix)):
+        monkeypatch.setattr("charrnn.engine.matrix.NARROWEST_BLOCK", narrowest)
+        engine = Engine(merged.config, merged.weights)
+        assert all(isinstance(layer.recurrent, kind) for layer in engine.layers)
+        ids = np.array([[2, 3, 4, 5, 6], [6, 5, 4, 3, 2], [2, 2, 3, 3, 1]])
+        one, many = engine.initial_state(), engine.initial_state(3)
+        stepped = [engine.step(i, one).copy() for i in ids[0]]
+        in_batch = [engine.step(column, many).copy() for column in ids.T]
+        window = engine.run(ids, engine.initial_state(3))
+        outcome = np.array(stepped), np.array(in_batch), window
+        if kind is BlockMatrix:
+            without = outcome
+    for ours, dense in zip(without, outcome, strict=True):
+        np.testing.assert_allclose(ours, dense, rtol=1e-4, atol=1e-6)
+
+
+def test_blocks_are_found_where_they_are():
+    rng = np.random.default_rng(0)
+    square = np.zeros((2, 100, 100), np.float32)
+    square[:, :40, :40] = rng.normal(size=(2, 40, 40))
+    square[:, 40:, 40:] = rng.normal(size=(2, 60, 60))
+    rows = square.reshape(200, 100)
+    assert isinstance(recurrent_matrix(rows), BlockMatrix)
+    for row, column in ((0, 99), (10, 50), (150, 3), (39, 40), (140, 39)):
+        other = rows.copy()
+        other[row, column] = 1e-9
+        assert isinstance(recurrent_matrix(other), Matrix), "one weight joins them"
+    for whole in (np.zeros((64, 64)), np.eye(64), rng.normal(size=(64, 64))):
+        assert isinstance(recurrent_matrix(whole), Matrix)
 
 
 @pytest.mark.parametrize(

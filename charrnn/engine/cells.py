@@ -17,30 +17,9 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
-
-Array = NDArray[Any]
-
-
-class Matrix:
-    """A matrix applied from the left, `x W^T`, to one vector or to many at once."""
-
-    def __init__(self, rows: Array) -> None:
-        """Keep `[out, in]` as it is for one vector; the other layout is made when asked for."""
-        self.rows = np.ascontiguousarray(rows)
-
-    @cached_property
-    def columns(self) -> Array:
-        """The transpose `[in, out]`, the layout that BLAS streams best for many vectors."""
-        return np.ascontiguousarray(self.rows.T)
-
-    def bind(self, x: Array, out: Array) -> Callable[[], Any]:
-        """Return a call that multiplies what is in `x` now and puts the product into `out`."""
-        if x.ndim == 1:
-            return partial(self.rows.dot, x, out)
-        return partial(x.dot, self.columns, out)
+from charrnn.engine.matrix import Array, BlockMatrix, Matrix, recurrent_matrix
 
 
 class LayerState:
@@ -82,13 +61,19 @@ class Layer:
     def __init__(self, w_ih: Array, w_hh: Array, bias: Array) -> None:
         """Keep the weights."""
         self.input = Matrix(w_ih)
-        self.recurrent = Matrix(w_hh)
+        self.recurrent = recurrent_matrix(w_hh)
         self.bias = bias
 
     @cached_property
-    def both(self) -> Matrix:
+    def _both(self) -> Matrix:
         """[W U], for one product a step."""
+        assert isinstance(self.recurrent, Matrix)
         return Matrix(np.concatenate([self.input.rows, self.recurrent.rows], axis=1))
+
+    @cached_property
+    def _inner_input(self) -> Matrix | BlockMatrix:
+        """W of a layer above the first, whose input are hidden units."""
+        return recurrent_matrix(self.input.rows)
 
     def project(self, x: Array) -> Array:
         """Return W x + b, `[I]` → `[G·H]` or `[N, I]` → `[N, G·H]`."""
@@ -102,7 +87,22 @@ class Layer:
 
     def bind_inner(self, state: LayerState) -> Callable[[], None]:
         """Return the step of a layer above the first, which finds its input in `state.x`."""
-        return partial(self._cell(state, self.both.bind(state.xh, state.work)), self.bias)
+        if isinstance(self.recurrent, BlockMatrix):
+            return self._bind_apart(state)
+        return partial(self._cell(state, self._both.bind(state.xh, state.work)), self.bias)
+
+    def _bind_apart(self, state: LayerState) -> Callable[[], None]:
+        """Return the same step with two products, kept apart."""
+        z, bias, add = np.empty_like(state.work), self.bias, np.add
+        product = self._inner_input.bind(state.x, z)
+        advance = self.bind(state)
+
+        def step() -> None:
+            product()
+            add(z, bias, z)
+            advance(z)
+
+        return step
 
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
         """Return `advance(z)`: fill `work` by `product`, add z, apply the equations in place."""
@@ -195,17 +195,8 @@ class GRULayer(Layer):
         return advance
 
     def bind_inner(self, state: LayerState) -> Callable[[], None]:
-        """Return the step of a layer above the first: two products, kept apart."""
-        z, bias, add = np.empty_like(state.work), self.bias, np.add
-        product = self.input.bind(state.x, z)
-        advance = self.bind(state)
-
-        def step() -> None:
-            product()
-            add(z, bias, z)
-            advance(z)
-
-        return step
+        """Return the step of a layer above the first."""
+        return self._bind_apart(state)
 
 
 class RNNLayer(Layer):

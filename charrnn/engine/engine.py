@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
+from charrnn.engine.cells import LayerState, build_layer
+from charrnn.engine.matrix import Array, Matrix
 
 TABLE_BYTES = 1 << 27
 
