@@ -11,6 +11,7 @@ nothing else: the recurrent product of every layer, the input product of every l
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig, SamplingConfig
 from charrnn.engine import Engine
+from charrnn.merging import merge_models
 from charrnn.modelfile import SavedModel, save_model
 from charrnn.sampling import Request, read_prompt, sample_batch
 from charrnn.sampling.stream import Stream
@@ -195,6 +197,29 @@ def many_streams() -> list[dict[str, Any]]:
     return rows
 
 
+def merged_models() -> list[dict[str, Any]]:
+    """Measure models merged of several, beside the same ones with their zeros multiplied, too."""
+    rows = []
+    for parts, hidden in ((2, 640), (4, 512)):
+        model = merge_models([random_model("lstm", 1, hidden)] * parts)
+        # so small that they change nothing, but no zeros any more
+        weights = {name: array + np.float32(1e-30) for name, array in model.weights.items()}
+        dense = dataclasses.replace(model, weights=weights)
+        steps = 300
+        seconds = side_by_side(
+            {"blocks": sampling(model, steps, 1), "dense": sampling(dense, steps, 1)}
+        )
+        row = {
+            "model": f"LSTM {parts} × {hidden} merged",
+            "streams": 1,
+            "char_per_s": steps / seconds["blocks"],
+            "times_dense": seconds["dense"] / seconds["blocks"],
+        }
+        show(row)
+        rows.append(row)
+    return rows
+
+
 def first_character() -> dict[str, Any]:
     """Compare the time to the first character of `charrnn sample` with `import torch`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -244,6 +269,7 @@ def main() -> None:
         "machine": machine(),
         "one_stream": one_stream(),
         "many_streams": many_streams(),
+        "merged_models": merged_models(),
         "first_character": first_character(),
     }
     print(f"{time.time() - started:.0f} s in all")
