@@ -285,6 +285,8 @@ class TrainingConfig(_Config):
     """Passes after which a run with a time budget ends even if there is time left."""
     finish_early: bool = False
     """End soon, with the learning rate brought down, once validation loss keeps rising."""
+    calibrate: bool = True
+    """Scale the logits of the finished model to fit the validation text best."""
     sample_every: int = 1
     """Show a sample at every n-th evaluation; 0 never."""
     seed: int = 0

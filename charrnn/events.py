@@ -94,6 +94,9 @@ class Finished:
     elapsed_s: float
     best_step: int
     val_loss: float | None
+    """Of the best model, its logits scaled."""
+    logit_scale: float
+    """What the logits were multiplied by to fit the validation text; 1 for nothing."""
     train_loss: float
     """On a piece of the training text, measured like the validation loss."""
     verdict: str

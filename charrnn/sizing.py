@@ -5,15 +5,16 @@ passes asked for. A network pays for its size when it reads enough characters fo
 weights. Measured with parts of tinyshakespeare, one LSTM layer, 16 lanes of 64, the last tenth of
 the whole as validation (docs/recipes.md has the figures):
 
-    text    read    best width        best dropout, weight decay
-    30 k    0.8 M   128               0.5, 0.1 to 0.3
-    200 k   6 M     256               0.5, 0.1
-    1 M     2 M     256               0, 0.05
-    1 M     7 M     384               0, 0.05
-    1 M     11 M    512               0.25, 0.05
+    text    read    best width        best dropout, recurrent dropout, weight decay
+    30 k    1.5 M   128               0.25 to 0.5, 0.2, 0.15
+    200 k   6 M     256               0.25, 0.2, 0.05
+    1 M     2 M     256               0, 0, 0.05
+    1 M     7 M     384               0, 0, 0.05
+    1 M     14 M    512               0.25, 0, 0.05
+    1 M     36 M    512               0.25, 0.2, 0.05
 
-The shorter the text, the more it must be kept from being learned by heart; read more than some
-fifty times, it is, whatever the settings.
+The shorter the text, and the more often it is read, the more it must be kept from being learned by
+heart; read more than some fifty times, it is, whatever the settings.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ CHARS_PER_WEIGHT = 6
 """Characters to read in training for each weight of a network that is worth its size."""
 WIDEST = {30_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 """The widest layer by the characters of the text: a wider one learns it by heart."""
-FEW_PASSES, MOST_PASSES = 10, 50
-"""A text read less often than the first needs no dropout; more than the second is of no use."""
+FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
+"""A text read less often than the first needs no dropout, more often than the second recurrent
+dropout, too; more often than the third is of no use."""
 SHORT_TEXT = 500_000
-"""Characters below which half of the units are dropped rather than a quarter."""
+"""Characters below which recurrent dropout pays however often they are read beyond a few times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Size:
     hidden_size: int
     embedding_size: int
     dropout: float
+    recurrent_dropout: float
     weight_decay: float
     learning_rate: float
 
@@ -76,20 +79,20 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
         if width <= widest and read >= CHARS_PER_WEIGHT * shape.num_parameters():
             hidden = width
     passes = characters[hidden] / n_chars
+    is_often_read, is_short = passes >= FEW_PASSES, n_chars < SHORT_TEXT
+    is_dropped = is_often_read and (is_short or passes >= MANY_PASSES)
+    weight_decay = min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars)))
+    if is_dropped and is_short:  # what recurrent dropout does, weight decay need not
+        weight_decay /= 2
     return Size(
         hidden_size=hidden,
         embedding_size=embedding,
-        dropout=_dropout(n_chars, passes),
-        weight_decay=round(min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars))), 3),
+        dropout=0.25 if is_often_read else 0.0,
+        recurrent_dropout=0.2 if is_dropped else 0.0,
+        weight_decay=round(weight_decay, 3),
         # twice the rate gains 0.02 nats on the first passes, and nothing on later ones
         learning_rate=2.4e-2 if hidden <= 256 and passes < FEW_PASSES else 1.2e-2,
     )
-
-
-def _dropout(n_chars: int, passes: float) -> float:
-    if passes < FEW_PASSES:
-        return 0.0
-    return 0.5 if n_chars < SHORT_TEXT else 0.25
 
 
 def characters_by_width(

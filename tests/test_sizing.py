@@ -55,8 +55,15 @@ def test_layers_share_the_time():
 
 
 def test_dropout_only_where_the_text_is_read_often():
-    assert complete_settings(10**6, 70, {"epochs": 3})[1].dropout == 0
-    assert complete_settings(10**6, 70, {"epochs": 50})[1].dropout > 0
+    for n_chars, epochs, expected in (
+        (10**6, 3, (0, 0)),
+        (10**6, 15, (0.25, 0)),
+        (10**6, 40, (0.25, 0.2)),
+        (200_000, 3, (0, 0)),
+        (200_000, 15, (0.25, 0.2)),
+    ):
+        training = complete_settings(n_chars, 70, {"epochs": epochs})[1]
+        assert (training.dropout, training.recurrent_dropout) == expected
 
 
 def test_what_is_given_is_kept_and_the_rest_follows():
@@ -77,13 +84,14 @@ def test_time_is_a_limit_and_steps_and_passes_are_orders():
 
 
 def test_the_shorter_the_text_the_more_it_is_kept_from_being_learned_by_heart():
-    settings = [
-        complete_settings(n, 70, {"epochs": 30})[1] for n in (20_000, 200_000, 10**6, 10**8)
-    ]
-    decays = [training.weight_decay for training in settings]
-    assert decays == sorted(decays, reverse=True)
-    assert decays[2] == 0.05, "what was measured"
-    assert [training.dropout for training in settings] == [0.5, 0.5, 0.25, 0.25]
+    for epochs, measured in ((3, {10**6: 0.05}), (30, {10**6: 0.05, 200_000: 0.056})):
+        decays = {
+            n: complete_settings(n, 70, {"epochs": epochs})[1].weight_decay
+            for n in (20_000, 200_000, 10**6, 10**8)
+        }
+        assert list(decays.values()) == sorted(decays.values(), reverse=True)
+        for n_chars, decay in measured.items():
+            assert decays[n_chars] == decay
 
 
 def test_default_time_grows_with_the_text_between_limits():

@@ -143,6 +143,11 @@ def train(
         "--patience",
         help="Stop at once after so many evaluations without improvement; 0 never.",
     ),
+    calibrate: bool = _training(
+        TrainingConfig.calibrate,
+        "--calibrate/--no-calibrate",
+        help="Scale the finished model's logits to fit the validation text best.",
+    ),
     seed: int = _training(TrainingConfig.seed, "--seed", help="Seed of every random generator."),
     device: str = _training(
         TrainingConfig.device, "--device", help="auto, cpu, cuda, cuda:N or mps."
@@ -213,6 +218,7 @@ def train(
         "clip_norm": clip_norm,
         "clip_value": clip_value,
         "patience": patience,
+        "calibrate": calibrate,
         "sample_every": sample_every,
         "seed": seed,
         "device": device,

@@ -141,6 +141,8 @@ class TrainingDisplay:
         good = f"training {loss(event.train_loss)} per character"
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss)} per character at step {event.best_step:,}"
+            if event.logit_scale != 1:
+                good += f", logits times {event.logit_scale:.3g} to fit it"
         self._line(
             Text.assemble(
                 (f"{how[event.reason]} after {duration(event.elapsed_s)}: ", "bold"),

@@ -94,6 +94,17 @@ class Learner:
         self.meter.add(loss, window.n_targets)
         return loss, window.n_targets
 
+    def scaled_loss(self, scale: float, *, limit: int | None = None) -> float:
+        """Return the loss on the validation text with all logits times `scale`."""
+        output = [parameter.detach() for parameter in self.network.output.parameters()]
+        before = [parameter.clone() for parameter in output]
+        for parameter in output:
+            parameter.mul_(scale)
+        loss = self.measure(validation=True, limit=limit)
+        for parameter, value in zip(output, before, strict=True):
+            parameter.copy_(value)
+        return loss
+
     @property
     def learning_rate(self) -> float:
         """AdamW's learning rate in the last step."""

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus
@@ -139,6 +141,25 @@ class RunFiles:
                 saved = load_model(path)
                 training = {**saved.training, "verdict": verdict}
                 save_model(path, dataclasses.replace(saved, training=training))
+
+    def scale_best(self, scale: float, val_loss: float) -> None:
+        """Multiply the logits of the best model, and note the factor and what it brings.
+
+        Args:
+            scale: factor of the logits.
+            val_loss: of the model with it, in nats per character.
+
+        Raises:
+            ModelFileError: the model has been damaged since it was saved.
+            StorageError: the file cannot be written.
+        """
+        saved = load_model(self._run.model)
+        weights = {
+            name: array * np.float32(scale) if name.startswith("output.") else array
+            for name, array in saved.weights.items()
+        }
+        training = {**saved.training, "logit_scale": scale, "val_loss_nats": val_loss}
+        save_model(self._run.model, dataclasses.replace(saved, weights=weights, training=training))
 
     def close(self) -> None:
         """Take away the resume state of a finished run."""

@@ -14,9 +14,10 @@ from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus, advice
 from charrnn.errors import DivergenceError
-from charrnn.modelfile import SavedModel
+from charrnn.modelfile import SavedModel, load_model
 from charrnn.runs import RunDirectory
 from charrnn.training.budget import Budget, Plan
+from charrnn.training.calibration import ENOUGH_CHARS, MOST_CHARS, fit_scale
 from charrnn.training.checkpoint import read_record
 from charrnn.training.clock import Clock
 from charrnn.training.divergence import CHECK_EVERY, has_diverged
@@ -275,7 +276,9 @@ class Trainer:
         train_loss = self._learner.measure(validation=False, limit=TRAIN_LOSS_CHARS)
         judgement = verdict(progress.metrics, train_loss)
         self._files.add_verdict(judgement)
+        val_loss, scale = progress.best, 1.0
         if is_complete:
+            val_loss, scale = self._calibrate()
             self._files.close()
         end = "patience" if progress.is_stale else "complete"
         return events.Finished(
@@ -285,11 +288,28 @@ class Trainer:
             step=progress.step,
             elapsed_s=self._elapsed_s,
             best_step=progress.best_step,
-            val_loss=progress.best if self.corpus.n_val else None,
+            val_loss=val_loss if self.corpus.n_val else None,
+            logit_scale=scale,
             train_loss=train_loss,
             verdict=judgement,
             padding_share=1 - windows.served / max(1, windows.computed),
         )
+
+    def _calibrate(self) -> tuple[float, float]:
+        """Scale the logits of the best model; return its validation loss then, and the factor.
+
+        Nothing is changed where that would not be better, or the text is too short to tell.
+        """
+        learner, best = self._learner, self._progress.best
+        if not self.training.calibrate or self.corpus.n_val < ENOUGH_CHARS:
+            return best, 1.0
+        learner.network.import_weights(load_model(self.run_directory.model).weights)
+        scale = fit_scale(lambda scale: learner.scaled_loss(scale, limit=MOST_CHARS))
+        val_loss = learner.scaled_loss(scale)
+        if val_loss >= best:
+            return best, 1.0
+        self._files.scale_best(scale, val_loss)
+        return val_loss, scale
 
     def _started_event(self) -> events.Started:
         return events.Started(
