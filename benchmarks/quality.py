@@ -49,8 +49,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dropout 0.25": {"dropout": 0.25},
     "dropout 0.5": {"dropout": 0.5},
     "weight decay 0.2, dropout 0.25": {"weight_decay": 0.2, "dropout": 0.25},
-    "recurrent dropout 0.1": {"recurrent_dropout": 0.1},
+    "dropout 0.5, weight decay 0.1": {"dropout": 0.5, "weight_decay": 0.1},
     "recurrent dropout 0.2": {"recurrent_dropout": 0.2},
+    "dropout 0.25, recurrent dropout 0.2": {"dropout": 0.25, "recurrent_dropout": 0.2},
+    "calibrated": {"calibrate": True},
     "input dropout 0.1": {"input_dropout": 0.1},
     "5 % of the input as UNK": {"unknown_rate": 0.05},
     "two layers": {"num_layers": 2},
@@ -69,6 +71,8 @@ BASE = {
     "learning_rate": 1.2e-2,
     "weight_decay": 0.05,
     "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "calibrate": False,
 }
 WINDOW, WINDOWS = 256, 400
 
