@@ -7,6 +7,7 @@ import pytest
 import texts
 
 from charrnn import api, events
+from charrnn.display.info import show_info
 from charrnn.modelfile import load_model
 from charrnn.training import calibration
 from charrnn.training.calibration import fit_scale
@@ -47,7 +48,7 @@ def run(trainer):
     return list(trainer.run())
 
 
-def test_a_model_that_knows_its_text_by_heart_is_made_less_sure(prepare, monkeypatch):
+def test_a_model_that_knows_its_text_by_heart_is_made_less_sure(prepare, monkeypatch, capsys):
     monkeypatch.setattr("charrnn.training.budget.MIN_EVALUATIONS", 1)
     monkeypatch.setattr("charrnn.training.budget.MAX_EVALUATIONS", 1)  # no earlier model is kept
     text = texts.markov(4000, seed=1)
@@ -66,6 +67,8 @@ def test_a_model_that_knows_its_text_by_heart_is_made_less_sure(prepare, monkeyp
     assert saved.training["logit_scale"] == finished.logit_scale
     assert saved.training["val_loss_nats"] == finished.val_loss
     assert "logit_scale" not in before.training
+    show_info(trainer.run_directory.model, saved)
+    assert f"logits times {finished.logit_scale:.3g}" in " ".join(capsys.readouterr().out.split())
     model = api.load(trainer.run_directory.model)
     held_out = text[800:]
     assert -model.score(held_out, eos=False).logprob / 3200 == pytest.approx(
