@@ -7,6 +7,8 @@ the whole as validation (docs/recipes.md has the figures):
 
     text    read    best width        best dropout, recurrent dropout, weight decay
     30 k    1.5 M   128               0.25 to 0.5, 0.2, 0.15
+    60 k    3 M     128               0.25, 0.2, 0.1
+    100 k   5 M     256               0.25, 0.2, 0.08
     200 k   6 M     256               0.25, 0.2, 0.05
     1 M     2 M     256               0, 0, 0.05
     1 M     7 M     384               0, 0, 0.05
@@ -34,7 +36,7 @@ TYPICAL_SPEED = 110_000.0
 """Characters a second of 256 units on two cores with bfloat16, where nothing was measured."""
 CHARS_PER_WEIGHT = 6
 """Characters to read in training for each weight of a network that is worth its size."""
-WIDEST = {30_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
+WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 """The widest layer by the characters of the text: a wider one learns it by heart."""
 FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
 """A text read less often than the first needs no dropout, more often than the second recurrent
