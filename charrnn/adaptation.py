@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.engine import State
+from charrnn.engine.matrix import block_bounds
 from charrnn.errors import ConfigError
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
@@ -87,10 +88,11 @@ class Adapter:
         self._network.import_weights(saved.weights)
         self._network.eval()
         self._weights = list(self._network.parameters())
+        parts = len(block_bounds(saved.weights["layers.0.weight_hh"])) - 1
         self._steps = [
-            self._config.step * (1.0 if name.startswith("layers.") else OUTER_SPEED)
-            for name, _ in self._network.named_parameters()
+            self._config.step * _speed(name, parts) for name, _ in self._network.named_parameters()
         ]
+        self._is_used = [weight != 0 if parts > 1 else None for weight in self._weights]
         self._trained = [weight.detach().clone() for weight in self._weights]
         self._squares = [torch.zeros_like(weight) for weight in self._weights]
         self._n_windows = 0
@@ -137,12 +139,26 @@ class Adapter:
     @torch.no_grad()
     def _learn(self, gradients: tuple[Tensor, ...]) -> None:
         self._n_windows += 1
-        for weight, step, trained, gradient, square in zip(
-            self._weights, self._steps, self._trained, gradients, self._squares, strict=True
+        for weight, step, trained, gradient, square, is_used in zip(
+            *(self._weights, self._steps, self._trained, gradients, self._squares, self._is_used),
+            strict=True,
         ):
+            if is_used is not None:
+                gradient = gradient * is_used
             square.lerp_(gradient * gradient, 1 / self._n_windows)
             weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
             weight.lerp_(trained, self._config.decay)
+
+
+def _speed(name: str, parts: int) -> float:
+    """Return how fast an array is to follow the text, in steps of the recurrent layers.
+
+    Of a model merged of several parts, the output weights are those of the parts divided by their
+    number, and so are their steps.
+    """
+    if name.startswith("layers."):
+        return 1.0
+    return OUTER_SPEED / parts if name == "output.weight" else OUTER_SPEED
 
 
 def _torch_state(state: State) -> NetworkState:

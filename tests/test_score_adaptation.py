@@ -12,6 +12,7 @@ import torch
 from charrnn.adaptation import AdaptationConfig, Adapter
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
+from charrnn.merging import merge_models
 from charrnn.modelfile import SavedModel
 from charrnn.scoring import CHUNK, Score, Scorer, score_pieces
 from charrnn.vocab import Vocabulary
@@ -95,6 +96,19 @@ def test_one_update_is_the_formula(saved):
         torch.testing.assert_close(
             moved.median(), torch.tensor(speed * 1e-3 * 0.75), rtol=2e-2, atol=1e-6
         )
+
+
+def test_a_model_merged_with_itself_follows_the_text_as_it_does_alone(saved):
+    """No part learns faster or slower for the others, and the zeros between them stay."""
+    merged = merge_models([saved] * 3)
+    text = "a bad cabbage ade, fed a cab " * 30
+    alone, together = (Adapter(model, scorer(model)) for model in (saved, merged))
+    static, adapted = totals(alone, text)
+    assert adapted.logprob > static.logprob + 20
+    assert totals(together, text)[1].logprob == pytest.approx(adapted.logprob, rel=1e-3)
+    weights = together._network.export_weights()
+    for name in ("layers.0.weight_hh", "layers.1.weight_ih", "layers.1.weight_hh"):
+        np.testing.assert_array_equal(weights[name] == 0, merged.weights[name] == 0)
 
 
 def test_empty_texts(saved):

@@ -74,13 +74,13 @@ class BlockMatrix:
 
 def recurrent_matrix(rows: Array) -> Matrix | BlockMatrix:
     """Return the recurrent weights `[G·H, H]` in the form that is fastest to multiply by."""
-    bounds = _block_bounds(rows)
+    bounds = block_bounds(rows)
     wide_enough = all(end - start >= NARROWEST_BLOCK for start, end in pairwise(bounds))
     return BlockMatrix(rows, bounds) if len(bounds) > 2 and wide_enough else Matrix(rows)
 
 
-def _block_bounds(rows: Array) -> list[int]:
-    """Return where the blocks on the diagonal begin, and H; `[0, H]` for a dense matrix."""
+def block_bounds(rows: Array) -> list[int]:
+    """Return where the blocks on the diagonals begin, and H; `[0, H]` for dense ones `[G·H, H]`."""
     hidden = rows.shape[1]
     if rows[0, -1] != 0:
         return [0, hidden]
