@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charrnn.config import TrainingConfig
+from charrnn.training import calibration
 from charrnn.training.clock import Clock
 
 CALIBRATION_SHARE = 0.04
@@ -25,6 +26,8 @@ READING_COST = 1 / 3
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
 RISING_EVALUATIONS, RISE = 3, 1.01
 """Validation keeps rising when so many losses in a row are so many times the best one."""
+TRAIN_LOSS_CHARS = 100_000
+"""Most characters of the training text read for the final comparison with validation."""
 COOLDOWN_SHARE = 0.15
 """Steps in which a run ends early, as a share of those taken."""
 
@@ -68,6 +71,11 @@ class Budget:
         )
         self._evaluation_chars = READING_COST * n_val
         """Cost of an evaluation, as characters trained on for the same price."""
+        closing = n_val + min(n_train, TRAIN_LOSS_CHARS)
+        if training.calibrate:
+            closing += calibration.chars_read(n_val)
+        self._closing_chars = READING_COST * closing
+        """And of all that is measured after the last step."""
 
     def plan(self, total_steps: int) -> Plan:
         """Return the plan of so many steps, with as many evaluations as they can pay for."""
@@ -103,7 +111,7 @@ class Budget:
             return None
         step_s = clock.seconds / clock.steps
         left_s = max(0.0, self.time_s - elapsed_s) * (1 - EVALUATION_SHARE)
-        steps = max(1, int((left_s - self._evaluation_s(clock.chars_per_s)) / step_s))
+        steps = max(1, int((left_s - self._closing_s(clock.chars_per_s)) / step_s))
         steps = int(min(steps, max(1, self._most_steps - step)))
         return self.plan(step + steps), steps * step_s
 
@@ -115,7 +123,7 @@ class Budget:
             return None
         step_s = self.seconds_of(1, chars_per_s)
         needed_s = (plan.total_steps - step) * step_s
-        left_s = self.time_s - elapsed_s - self._evaluation_s(chars_per_s)
+        left_s = self.time_s - elapsed_s - self._closing_s(chars_per_s)
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
             return None
         total_steps = int(min(step + max(1, int(left_s / step_s)), self._most_steps))
@@ -146,6 +154,6 @@ class Budget:
         """Return how long so many steps take at a speed."""
         return steps * self.chars_per_step / max(chars_per_s, 1e-9)
 
-    def _evaluation_s(self, chars_per_s: float) -> float:
-        """Estimate the time of one evaluation."""
-        return self._evaluation_chars / max(chars_per_s, 1.0)
+    def _closing_s(self, chars_per_s: float) -> float:
+        """Estimate the time of what is measured after the last step."""
+        return self._closing_chars / max(chars_per_s, 1.0)

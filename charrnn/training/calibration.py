@@ -12,10 +12,16 @@ from collections.abc import Callable
 
 ENOUGH_CHARS = 2_000
 """Characters of validation text below which nothing is fitted."""
-MOST_CHARS = 200_000
+MOST_CHARS = 50_000
 """Characters that are read for each factor tried."""
+TRIALS = 6
 STEP = 0.1
 LEAST, LARGEST = 0.5, 1.5
+
+
+def chars_read(n_val: int) -> int:
+    """Return how many characters of a validation text the fit and the loss after it read."""
+    return TRIALS * min(n_val, MOST_CHARS) + n_val if n_val >= ENOUGH_CHARS else 0
 
 
 def fit_scale(loss_at: Callable[[float], float]) -> float:

@@ -16,7 +16,7 @@ from charrnn.corpus import Corpus, advice
 from charrnn.errors import DivergenceError
 from charrnn.modelfile import SavedModel, load_model
 from charrnn.runs import RunDirectory
-from charrnn.training.budget import Budget, Plan
+from charrnn.training.budget import TRAIN_LOSS_CHARS, Budget, Plan
 from charrnn.training.calibration import ENOUGH_CHARS, MOST_CHARS, fit_scale
 from charrnn.training.checkpoint import read_record
 from charrnn.training.clock import Clock
@@ -30,8 +30,6 @@ from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
 
 REPORT_EVERY_S = 0.2
-TRAIN_LOSS_CHARS = 100_000
-"""Most characters of the training text read for the final comparison with validation."""
 
 
 class Trainer:
