@@ -245,7 +245,10 @@ BF16 = pytest.param(
         not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
     ),
 )
-CASE = {"steps": 24, "dropout": 0.2, "unknown_rate": 0.05, "num_layers": 2, "hidden_size": 16}
+CASE = {
+    **{"steps": 24, "dropout": 0.2, "recurrent_dropout": 0.2, "unknown_rate": 0.05},
+    **{"num_layers": 2, "hidden_size": 16},
+}
 
 
 def test_the_seed_decides_every_weight(prepare):
