@@ -246,8 +246,12 @@ BF16 = pytest.param(
     ),
 )
 CASE = {
-    **{"steps": 24, "dropout": 0.2, "recurrent_dropout": 0.2, "unknown_rate": 0.05},
-    **{"num_layers": 2, "hidden_size": 16},
+    "steps": 24,
+    "dropout": 0.2,
+    "recurrent_dropout": 0.2,
+    "unknown_rate": 0.05,
+    "num_layers": 2,
+    "hidden_size": 16,
 }
 
 
