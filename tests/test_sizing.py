@@ -13,6 +13,7 @@ from charrnn.sizing import (
     default_time_s,
 )
 from charrnn.training import measure_speed
+from charrnn.training.budget import REPLAN_SHARE
 
 
 def width(n_chars=1_000_000, speed=100_000.0, **given):
@@ -97,7 +98,7 @@ def test_the_shorter_the_text_the_more_it_is_kept_from_being_learned_by_heart():
 def test_default_time_grows_with_the_text_between_limits():
     assert default_time_s(1000) == 20
     assert 20 < default_time_s(500_000) < 600
-    assert default_time_s(10**9) == 600
+    assert default_time_s(10**9) * (1 + REPLAN_SHARE) <= 600
 
 
 def test_a_setting_that_does_not_exist():
