@@ -160,7 +160,8 @@ def run_recipe(
     recipe: str, parts: tuple[Path, Path], options: dict[str, Any], seeds: int
 ) -> list[dict[str, Any]]:
     """Train a recipe with each seed, print the figures, and return them with their curves."""
-    rows, models = [], []
+    rows: list[dict[str, Any]] = []
+    models = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             model, figures, curve = train(parts, options, seed, Path(folder) / "run")
