@@ -1,4 +1,4 @@
-"""The three verbs for Python: `load(path)` gives a model that samples and scores; `train`."""
+"""The verbs for Python: `load(path)` gives a model that samples and scores; `train`; `merge`."""
 
 from __future__ import annotations
 
@@ -224,8 +224,8 @@ def merge(
 ) -> CharModel:
     """Make one model of several, save it in a run directory, and return it.
 
-    Its logits are the mean of theirs, which is better than each of them is alone; it is as large
-    as they are together, and the squares of their widths add up in its cost. See `merge_models`.
+    Its logits are the mean of theirs, which is better than each of them is alone. It is as wide as
+    they are together, and sampling from it costs their products together. See `merge_models`.
 
     Args:
         models: model files or run directories, from other seeds or settings on the same text.

@@ -36,11 +36,12 @@ def merge_models(models: Sequence[SavedModel]) -> SavedModel:
         raise ConfigError("there is nothing to merge: give two models or more")
     first = models[0]
     for number, model in enumerate(models[1:], 2):
-        for what, one, other in zip(_TRAITS, _traits(first), _traits(model), strict=True):
-            if one != other:
+        traits = _traits(model)
+        for what, one in _traits(first).items():
+            if one != traits[what]:
                 raise ConfigError(
                     f"models 1 and {number} cannot be merged: they differ in {what} "
-                    f"({one} and {other})"
+                    f"({one} and {traits[what]})"
                 )
         if model.vocabulary != first.vocabulary:
             raise ConfigError(
@@ -64,17 +65,17 @@ def merge_models(models: Sequence[SavedModel]) -> SavedModel:
     )
 
 
-_TRAITS = ("cell", "nonlinearity", "layers", "documents", "normalization", "embedding")
-
-
-def _traits(model: SavedModel) -> tuple[Any, ...]:
-    """Return what must be the same in all models, in the order of `_TRAITS`."""
+def _traits(model: SavedModel) -> dict[str, Any]:
+    """Return by name what must be the same in all models."""
     config, text = model.config, model.text
-    embedding = "a vector" if config.embedding_size else "one-hot"
-    return (
-        *(config.cell, config.nonlinearity, config.num_layers),
-        *(text.documents, text.normalize, embedding),
-    )
+    return {
+        "cell": config.cell,
+        "nonlinearity": config.nonlinearity,
+        "layers": config.num_layers,
+        "embedding": "a vector" if config.embedding_size else "one-hot",
+        "documents": text.documents,
+        "normalization": text.normalize,
+    }
 
 
 def _merged(

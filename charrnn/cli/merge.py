@@ -27,7 +27,7 @@ def merge(
     """Make one model of several, better than each of them.
 
     Train on the same text with other seeds, then merge. The logits of the merged model are the
-    mean of those of its parts, and it is as large as they are together.
+    mean of those of its parts, and it is as wide as they are together.
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count

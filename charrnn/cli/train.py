@@ -113,7 +113,7 @@ def train(
     budget: str = _training(
         None,
         "--time",
-        shown="by corpus size, 20s to 10m",
+        shown="by corpus size, 20s to 9m30s",
         metavar="DURATION",
         help="Train for so long at most: 90s, 2m, 1h30m.",
     ),

@@ -14,7 +14,7 @@ from charrnn.config import TrainingConfig
 from charrnn.training import calibration
 from charrnn.training.clock import Clock
 
-CALIBRATION_SHARE = 0.04
+MEASURING_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
 MIN_MEASURED_STEPS = 5
 REPLAN_SHARE = 0.05
@@ -107,7 +107,7 @@ class Budget:
         assert self.time_s is not None
         if clock.steps <= MIN_MEASURED_STEPS:
             return None
-        if clock.seconds <= CALIBRATION_SHARE * self.time_s and elapsed_s <= self.time_s / 2:
+        if clock.seconds <= MEASURING_SHARE * self.time_s and elapsed_s <= self.time_s / 2:
             return None
         step_s = clock.seconds / clock.steps
         left_s = max(0.0, self.time_s - elapsed_s) * (1 - EVALUATION_SHARE)

@@ -1,6 +1,6 @@
 """How sure of itself a model should be: one factor for all its logits.
 
-A network that has read its text many times is surer of what comes next than it has reason to be.
+A network is surer of what comes next in a text it has not read than it has reason to be.
 The factor that fits the validation text best is found when training is over and multiplied into
 the output weights: temperature scaling, Guo et al. 2017. It is a single number, fitted on a text of
 thousands of characters, so that this text stays as good a judge as before.
@@ -34,7 +34,7 @@ def fit_scale(loss_at: Callable[[float], float]) -> float:
         loss_at: the loss with logits times a factor.
     """
     scale = 1.0 - STEP
-    for _ in range(2):
+    for _ in range(TRIALS // 3):
         below, here, above = (loss_at(scale + k * STEP) for k in (-1, 0, 1))
         curvature = below - 2 * here + above
         if curvature <= 0:  # nearly a straight line: no minimum in sight
