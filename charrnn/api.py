@@ -348,7 +348,9 @@ def _settings_of(initial: SavedModel, options: Mapping[str, Any]) -> dict[str, A
                 f"the model to begin from has {name.replace('_', ' ')} {value}, not "
                 f"{options[name]}: leave that option out"
             )
-    return {**decided, "learning_rate": FINE_TUNING_RATE}
+    if options.get("members", 1) != 1:
+        raise ConfigError("several members would begin as the same model: leave members out")
+    return {**decided, "members": 1, "learning_rate": FINE_TUNING_RATE}
 
 
 def prepare_resume(

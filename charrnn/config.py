@@ -289,6 +289,8 @@ class TrainingConfig(_Config):
     """Scale the logits of the finished model to fit the validation text best."""
     sample_every: int = 1
     """Show a sample at every n-th evaluation; 0 never."""
+    members: int = 1
+    """Networks trained side by side on the same windows; the model is the mean of their logits."""
     seed: int = 0
     """Seed of every random generator."""
     device: str = "auto"
@@ -306,7 +308,7 @@ class TrainingConfig(_Config):
             max_epochs=self.max_epochs,
             learning_rate=self.learning_rate,
         )
-        _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt)
+        _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt, members=self.members)
         _at_least(
             0,
             weight_decay=self.weight_decay,

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
 from charrnn.errors import ConfigError
-from charrnn.modelfile import SavedModel
+from charrnn.modelfile import SavedModel, Weights
+
+Array = NDArray[np.float32]
 
 
 def merge_models(models: Sequence[SavedModel]) -> SavedModel:
@@ -48,21 +50,65 @@ def merge_models(models: Sequence[SavedModel]) -> SavedModel:
                 f"models 1 and {number} cannot be merged: their alphabets differ; train them on "
                 "the same text"
             )
-    config = replace(
-        first.config,
-        hidden_size=sum(model.config.hidden_size for model in models),
-        embedding_size=sum(model.config.embedding_size for model in models),
-    )
+    config = merge_configs([model.config for model in models])
     return SavedModel(
         config=config,
         vocabulary=first.vocabulary,
         text=first.text,
-        weights={
-            name: _merged(name, config, [model.weights[name] for model in models])
-            for name in config.weight_shapes()
-        },
+        weights=merge_weights(config, [model.weights for model in models]),
         training=_record(models),
     )
+
+
+def merge_configs(configs: Sequence[ModelConfig]) -> ModelConfig:
+    """Return the shape of the merged model: as wide as the models together."""
+    return replace(
+        configs[0],
+        hidden_size=sum(config.hidden_size for config in configs),
+        embedding_size=sum(config.embedding_size for config in configs),
+    )
+
+
+def merge_weights(config: ModelConfig, parts: Sequence[Weights]) -> dict[str, Array]:
+    """Return the arrays of the merged model.
+
+    Args:
+        config: its shape.
+        parts: the arrays of each model.
+    """
+    return {
+        name: _merged(name, config, [part[name] for part in parts])
+        for name in config.weight_shapes()
+    }
+
+
+def split_weights(part: ModelConfig, weights: Weights, n: int) -> list[dict[str, Array]]:
+    """Return the arrays of `n` models of one shape that were merged: `merge_weights` undone.
+
+    The output biases are all the same, their mean.
+
+    Args:
+        part: the shape of each.
+        weights: of the merged model.
+        n: how many there are.
+    """
+    return [
+        {name: _part_of(name, part, weights[name], k, n) for name in part.weight_shapes()}
+        for k in range(n)
+    ]
+
+
+def _part_of(name: str, part: ModelConfig, array: Array, k: int, n: int) -> Array:
+    """Return one array of model `k` of `n`."""
+    if name == "output.bias":
+        return array
+    if name in ("output.weight", "embedding.weight"):
+        columns: Array = np.split(array, n, axis=1)[k]
+        return columns * np.float32(n) if name == "output.weight" else columns
+    gates: list[Array] = [np.split(gate, n)[k] for gate in np.split(array, part.gates)]
+    if not _reads_alike(name, part):
+        gates = [np.split(gate, n, axis=1)[k] for gate in gates]
+    return np.concatenate(gates)
 
 
 def _traits(model: SavedModel) -> dict[str, Any]:
@@ -78,9 +124,7 @@ def _traits(model: SavedModel) -> dict[str, Any]:
     }
 
 
-def _merged(
-    name: str, config: ModelConfig, parts: Sequence[NDArray[np.float32]]
-) -> NDArray[np.float32]:
+def _merged(name: str, config: ModelConfig, parts: Sequence[Array]) -> Array:
     """Return one array of the merged model.
 
     Args:
@@ -94,13 +138,17 @@ def _merged(
         parts = [part / np.float32(len(parts)) for part in parts]
     if name in ("output.weight", "embedding.weight"):
         return np.concatenate(parts, axis=1)
-    reads_alike = "bias" in name or (name == "layers.0.weight_ih" and not config.embedding_size)
-    join = np.concatenate if reads_alike else _block_diagonal
+    join = np.concatenate if _reads_alike(name, config) else _block_diagonal
     gates = zip(*(np.split(part, config.gates) for part in parts), strict=True)
     return np.concatenate([join(blocks) for blocks in gates])
 
 
-def _block_diagonal(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _reads_alike(name: str, config: ModelConfig) -> bool:
+    """Say whether an array multiplies the same in all models, so that rows are only stacked."""
+    return "bias" in name or (name == "layers.0.weight_ih" and not config.embedding_size)
+
+
+def _block_diagonal(blocks: Sequence[Array]) -> Array:
     """Return the blocks `[H, I]` on the diagonal of one array, with zeros beside them."""
     rows, columns = (sum(block.shape[axis] for block in blocks) for axis in (0, 1))
     whole = np.zeros((rows, columns), np.float32)

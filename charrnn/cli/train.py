@@ -98,6 +98,9 @@ def train(
     embedding: int = _model(
         None, "--embedding", help="Width of the character embedding; 0 means one-hot."
     ),
+    members: int = _model(
+        None, "--members", help="Networks trained side by side; the model is their mean."
+    ),
     dropout: float = _model(
         None, "--dropout", help="Dropout between layers and before the output."
     ),
@@ -204,6 +207,7 @@ def train(
         "hidden_size": hidden,
         "num_layers": layers,
         "embedding_size": embedding,
+        "members": members,
         "dropout": dropout,
         "input_dropout": input_dropout,
         "recurrent_dropout": recurrent_dropout,

@@ -19,14 +19,15 @@ from torch.optim import Optimizer
 
 from charrnn.errors import RunError
 from charrnn.files import atomic_writer
-from charrnn.network import CharNetwork, NetworkState
+from charrnn.network import NetworkState
+from charrnn.training.ensemble import Network
 
 RECORD_KEY = "charrnn_resume"
 
 
 def save_checkpoint(
     path: Path,
-    network: CharNetwork,
+    network: Network,
     optimizers: Sequence[Optimizer],
     state: NetworkState,
     record: dict[str, Any],
@@ -74,7 +75,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, network: CharNetwork, optimizers: Sequence[Optimizer], device: torch.device
+    path: Path, network: Network, optimizers: Sequence[Optimizer], device: torch.device
 ) -> NetworkState:
     """Put weights, optimiser and random state back, and return the lanes' carried state.
 
@@ -100,10 +101,9 @@ def load_checkpoint(
         torch.set_rng_state(arrays["rng/torch"])
         if "rng/cuda" in arrays and torch.cuda.is_available():
             torch.cuda.set_rng_state(arrays["rng/cuda"])
-        parts = 2 if network.config.cell == "lstm" else 1
         return [
-            tuple(arrays[f"state/{k}/{j}"].to(device) for j in range(parts))
-            for k in range(network.config.num_layers)
+            tuple(arrays[f"state/{k}/{j}"].to(device) for j in range(len(parts)))
+            for k, parts in enumerate(network.initial_state(1))
         ]
     except (SafetensorError, OSError, KeyError, RuntimeError) as error:
         raise RunError(f"the resume state {path} does not fit this run ({error})") from error

@@ -12,7 +12,8 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches import IGNORE, Window, document_windows, evaluation_windows
 from charrnn.corpus import Corpus
-from charrnn.network import CharNetwork, NetworkState, detach
+from charrnn.network import NetworkState, detach
+from charrnn.training.ensemble import Network
 from charrnn.training.machine import autocast
 from charrnn.vocab import Ids
 
@@ -22,7 +23,7 @@ WARMUP = 256
 
 
 def window_loss(
-    network: CharNetwork, window: Window, state: NetworkState, device: torch.device, dtype: str
+    network: Network, window: Window, state: NetworkState, device: torch.device, dtype: str
 ) -> tuple[Tensor, NetworkState]:
     """Return the summed cross-entropy of a window in nats, and the state to carry on.
 
@@ -42,7 +43,7 @@ def window_loss(
     return loss, state if window.stateless else after
 
 
-def _state_before(network: CharNetwork, window: Window, state: NetworkState) -> NetworkState:
+def _state_before(network: Network, window: Window, state: NetworkState) -> NetworkState:
     """Return the state in which each lane of the window begins."""
     if window.stateless or not window.keep_B.any():
         return network.initial_state(len(window.inputs_BT))
@@ -55,7 +56,7 @@ def _state_before(network: CharNetwork, window: Window, state: NetworkState) -> 
 
 
 def mean_loss(
-    network: CharNetwork,
+    network: Network,
     ids: Ids,
     device: torch.device,
     dtype: str,
@@ -73,7 +74,7 @@ def mean_loss(
 
 
 def mean_document_loss(
-    network: CharNetwork,
+    network: Network,
     corpus: Corpus,
     device: torch.device,
     dtype: str,
@@ -108,9 +109,7 @@ def mean_document_loss(
 
 
 @torch.no_grad()
-def _mean(
-    network: CharNetwork, windows: Iterator[Window], device: torch.device, dtype: str
-) -> float:
+def _mean(network: Network, windows: Iterator[Window], device: torch.device, dtype: str) -> float:
     was_training = network.training
     network.eval()
     state: NetworkState = []

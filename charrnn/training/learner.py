@@ -13,6 +13,7 @@ from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
+from charrnn.training.ensemble import together
 from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
 from charrnn.training.memory import keep_freed_memory
@@ -48,16 +49,22 @@ class Learner:
         self.dtype = training.dtype
         self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
         torch.manual_seed(training.seed)
-        self.network = CharNetwork(
-            model,
-            dropout=training.dropout,
-            input_dropout=training.input_dropout,
-            recurrent_dropout=training.recurrent_dropout,
-        ).to(self.device)
+        self.members = [
+            CharNetwork(
+                model,
+                dropout=training.dropout,
+                input_dropout=training.input_dropout,
+                recurrent_dropout=training.recurrent_dropout,
+            ).to(self.device)
+            for _ in range(training.members)
+        ]
+        """Each learns for itself."""
+        self.network = together(self.members)
+        """What is evaluated and saved."""
         if initial is not None:
             fresh = self.network.export_weights()
             self.network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
-        self.optimizers = build_optimizers(self.network, training)
+        self.optimizers = [o for m in self.members for o in build_optimizers(m, training)]
         self.windows = _training_windows(corpus, training)
         self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
         """Carried from window to window, detached."""
@@ -67,10 +74,12 @@ class Learner:
     def settle_dtype(self) -> None:
         """Replace the precision `auto` by the one that suits the machine."""
         if self.dtype == "auto":
-            self.dtype = choose_dtype(self.device, self.network.config.hidden_size)
+            self.dtype = choose_dtype(self.device, self.members[0].config.hidden_size)
 
     def take_step(self, rate_factor: float) -> tuple[Tensor, int]:
         """Read one window, update the weights, and return the summed loss and its count.
+
+        The loss of several members is the mean of theirs.
 
         Args:
             rate_factor: learning rates as a share of their peaks.
@@ -80,23 +89,36 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * rate_factor
         window = self.windows.next_window()
-        loss, state = window_loss(self.network, window, self.state, self.device, self.dtype)
-        torch.autograd.backward(loss / window.n_targets)
-        parameters = list(self.network.parameters())
-        if self._clip_value:
-            nn.utils.clip_grad_value_(parameters, self._clip_value)
-        if self._clip_norm:
-            nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+        losses, after = [], []
+        for member, before in zip(self.members, self._states(), strict=True):
+            loss, state = window_loss(member, window, before, self.device, self.dtype)
+            torch.autograd.backward(loss / window.n_targets)
+            parameters = list(member.parameters())
+            if self._clip_value:
+                nn.utils.clip_grad_value_(parameters, self._clip_value)
+            if self._clip_norm:
+                nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+            losses.append(loss.detach().double())
+            after += detach(state)
         for optimizer in self.optimizers:
             optimizer.step()
-        self.state = detach(state)
-        loss = loss.detach().double()
-        self.meter.add(loss, window.n_targets)
-        return loss, window.n_targets
+        self.state = after
+        mean = torch.stack(losses).mean()
+        self.meter.add(mean, window.n_targets)
+        return mean, window.n_targets
+
+    def _states(self) -> list[NetworkState]:
+        """Return the carried state of each member."""
+        layers = len(self.state) // len(self.members)
+        return [self.state[k : k + layers] for k in range(0, len(self.state), layers)]
 
     def scaled_loss(self, scale: float, *, limit: int | None = None) -> float:
         """Return the loss on the validation text with all logits times `scale`."""
-        output = [parameter.detach() for parameter in self.network.output.parameters()]
+        output = [
+            parameter.detach()
+            for member in self.members
+            for parameter in member.output.parameters()
+        ]
         before = [parameter.clone() for parameter in output]
         for parameter in output:
             parameter.mul_(scale)

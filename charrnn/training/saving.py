@@ -44,7 +44,7 @@ class RunFiles:
         """Return the network as it is now, with the record of its training."""
         corpus = self._corpus
         return SavedModel(
-            config=self._model,
+            config=learner.network.config,
             vocabulary=corpus.vocabulary,
             text=corpus.config.text,
             weights=learner.network.export_weights(),

@@ -313,7 +313,7 @@ class Trainer:
         return events.Started(
             model=self.model,
             training=self.training,
-            n_parameters=self.model.num_parameters(),
+            n_parameters=self.training.members * self.model.num_parameters(),
             n_train=self.corpus.n_train,
             n_val=self.corpus.n_val,
             device=str(self._learner.device),

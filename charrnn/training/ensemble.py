@@ -1,0 +1,67 @@
+"""Several networks as one: their logits are averaged, and they are saved as one merged model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from charrnn.config import ModelConfig
+from charrnn.merging import merge_configs, merge_weights, split_weights
+from charrnn.network import CharNetwork, NetworkState
+
+
+class Ensemble(nn.Module):
+    """Networks of one shape, on one device, that differ in their weights.
+
+    Each is trained for itself; together they are what `merge_models` makes of them.
+    Shapes: B lanes, T characters, V ids.
+    """
+
+    def __init__(self, members: Sequence[CharNetwork]) -> None:
+        """Take the networks as they are."""
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self._networks = tuple(members)
+        self._member = members[0].config
+
+    @property
+    def config(self) -> ModelConfig:
+        """The shape of the merged model."""
+        return merge_configs([self._member] * len(self._networks))
+
+    def initial_state(self, batch: int) -> NetworkState:
+        """Return a zero state for `batch` lanes: the layers of the first member, and so on."""
+        return [layer for member in self._networks for layer in member.initial_state(batch)]
+
+    def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Return the mean logits after each character `[B, T, V]`, and the state after the last."""
+        logits, after = [], []
+        layers = self._member.num_layers
+        for k, member in enumerate(self._networks):
+            logits_BTV, end = member(ids_BT, state[k * layers : (k + 1) * layers])
+            logits.append(logits_BTV.float())
+            after += end
+        return torch.stack(logits).mean(0), after
+
+    def export_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return the arrays of the merged model."""
+        return merge_weights(self.config, [member.export_weights() for member in self._networks])
+
+    def import_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the arrays of a merged model."""
+        parts = split_weights(self._member, weights, len(self._networks))
+        for member, part in zip(self._networks, parts, strict=True):
+            member.import_weights(part)
+
+
+Network = CharNetwork | Ensemble
+
+
+def together(members: Sequence[CharNetwork]) -> Network:
+    """Return what networks are together; a single one is itself."""
+    return members[0] if len(members) == 1 else Ensemble(members)

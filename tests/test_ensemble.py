@@ -1,0 +1,130 @@
+"""Several networks trained side by side, and saved as one model: the mean of their logits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+import texts
+import torch
+
+from charrnn import api, events
+from charrnn.config import ModelConfig
+from charrnn.errors import ConfigError
+from charrnn.merging import merge_configs, merge_weights, split_weights
+from charrnn.modelfile import load_model
+from charrnn.network import CharNetwork
+from charrnn.training.ensemble import Ensemble
+
+SETTINGS = {"members": 3, "steps": 60, "hidden_size": 10, "embedding_size": 4}
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("embedding", [0, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_merged_weights_come_apart_again(cell, embedding, layers):
+    config = reference.make_config(cell, layers=layers, embedding=embedding, vocab_size=7, hidden=5)
+    parts = [reference.random_weights(config, seed=seed) for seed in range(3)]
+    merged = merge_weights(merge_configs([config] * 3), parts)
+    bias = np.mean([part["output.bias"] for part in parts], axis=0)
+    for part, again in zip(parts, split_weights(config, merged, 3), strict=True):
+        assert set(again) == set(part)
+        for name, array in part.items():
+            expected = bias if name == "output.bias" else array
+            np.testing.assert_allclose(again[name], expected, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_together_they_are_the_mean_and_what_is_saved_is_the_same(cell):
+    config = ModelConfig(vocab_size=9, cell=cell, hidden_size=6, num_layers=2, embedding_size=3)
+    members = [CharNetwork(config).eval() for _ in range(3)]
+    ensemble = Ensemble(members)
+    merged = CharNetwork(ensemble.config).eval()
+    merged.import_weights(ensemble.export_weights())
+    ids = torch.randint(9, (4, 11))
+    state, own = ensemble.initial_state(4), [m.initial_state(4) for m in members]
+    whole = merged.initial_state(4)
+    with torch.no_grad():
+        for _ in range(2):  # the second window begins with the state of the first
+            logits, state = ensemble(ids, state)
+            parts = [m(ids, s) for m, s in zip(members, own, strict=True)]
+            own = [s for _, s in parts]
+            expected, whole = merged(ids, whole)
+            mean = torch.stack([part for part, _ in parts]).mean(0)
+            torch.testing.assert_close(logits, mean)
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    assert (parts[0][0] - parts[1][0]).abs().max() > 0.01
+
+
+def losses(found):
+    return {e.step: e.val_loss for e in found if isinstance(e, events.Evaluated)}
+
+
+def test_each_member_learns_as_it_would_alone(prepare):
+    """The first member has the seed's first weights, and reads the windows a single one reads."""
+    text = texts.english(3000)
+    trainer, alone = prepare(text, **SETTINGS), prepare(text, **SETTINGS | {"members": 1})
+    list(trainer.run())
+    list(alone.run())
+    first = trainer._learner.members[0].export_weights()
+    for name, array in alone._learner.network.export_weights().items():
+        np.testing.assert_allclose(first[name], array, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_the_model_saved_is_the_one_evaluated_and_better_than_its_members_are_on_average(prepare):
+    trainer = prepare(texts.english(6000), **SETTINGS | {"steps": 150, "learning_rate": 0.02})
+    *_, finished = trainer.run()
+    saved = load_model(trainer.run_directory.model)
+    assert saved.config.hidden_size == 30
+    assert saved.training["config"]["members"] == 3
+    model = api.load(trainer.run_directory.model)
+    text = model.saved.vocabulary.decode(trainer.corpus.val_ids.tolist())
+    assert finished.val_loss == pytest.approx(-model.score(text).logprob / len(text), rel=1e-4)
+    learner = trainer._learner
+    alone = []
+    for member in learner.members:
+        learner.network = member
+        alone.append(learner.measure(validation=True))
+    assert finished.val_loss < np.mean(alone) - 0.01
+    assert len(set(alone)) == 3
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(prepare):
+    text, options = texts.english(4000), SETTINGS | {"recurrent_dropout": 0.2, "dropout": 0.2}
+    whole = prepare(text, **options)
+    expected = list(whole.run())
+    stopped = prepare(text, **options)  # seeds torch
+    first = []
+    for event in stopped.run():
+        first.append(event)
+        stopped.stop_requested = len(losses(first)) == 2
+    assert first[-1].reason == "interrupted"
+    resumed = api.prepare_resume([], out=stopped.run_directory.path)
+    rest = list(resumed.run())
+    assert rest[0].resumed_at == first[-1].step < 60
+    assert {**losses(first), **losses(rest)} == losses(expected)
+    one, other = (load_model(t.run_directory.model).weights for t in (whole, resumed))
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_the_scaled_logits_are_those_of_the_mean(prepare):
+    trainer = prepare(texts.markov(5000), **SETTINGS)
+    *_, finished = trainer.run()
+    learner = trainer._learner
+    learner.network.import_weights(load_model(trainer.run_directory.model).weights)
+    assert learner.measure(validation=True) == pytest.approx(finished.val_loss, rel=1e-5)
+    halved = learner.scaled_loss(0.5)
+    assert halved > finished.val_loss + 0.01
+    assert learner.measure(validation=True) == pytest.approx(finished.val_loss, rel=1e-5)
+
+
+def test_one_model_to_begin_from_is_one_network(prepare):
+    text = texts.english(3000)
+    first = prepare(text, steps=5)
+    list(first.run())
+    path = first.run_directory.model
+    free = {"hidden_size": None, "embedding_size": None}
+    with pytest.raises(ConfigError, match="members"):
+        prepare(text, init=path, members=2, steps=5, **free)
+    assert prepare(text, init=path, time_s=36_000.0, **free).training.members == 1
