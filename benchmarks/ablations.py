@@ -31,6 +31,7 @@ from measure import machine
 from quality import BASE, split
 from soap import Soap
 from torch import nn
+from torch.optim import Optimizer
 from variant_layers import LayerNormalised, Residual, WeightDropped, WeightNoised, Zoneout
 
 from charrnn.batches import Lanes
@@ -94,11 +95,11 @@ def growing_lanes(learner: Learner, done: float, rng: np.random.Generator) -> No
         learner.state = learner.network.initial_state(lanes)
 
 
-def soap(learner: Learner) -> None:
+def soap(optimizers: list[Optimizer]) -> list[Optimizer]:
     """Give SOAP the matrices that Muon has."""
-    for group in learner.optimizers.pop().param_groups:
-        decay = group["weight_decay"]
-        learner.optimizers.append(Soap(group["params"], lr=SOAP_RATE, weight_decay=decay))
+    adam, muon = optimizers
+    (group,) = muon.param_groups
+    return [adam, Soap(group["params"], lr=SOAP_RATE, weight_decay=group["weight_decay"])]
 
 
 def tie(network: CharNetwork) -> None:
@@ -116,7 +117,7 @@ class Change:
     layer: type[nn.LSTM] | None = None
     """What stands in place of each layer, of those above the first if it is `Residual`."""
     tie: bool = False
-    optimizer: Callable[[Learner], None] | None = None
+    optimizer: Callable[[list[Optimizer]], list[Optimizer]] | None = None
     before_step: Callable[[Learner, float, np.random.Generator], None] = no_change
     """Called with the share of the run that is done."""
     schedule: Callable[[float], float] = cosine
@@ -168,9 +169,10 @@ def prepare(corpus: Corpus, change: Change, base: dict[str, Any], seed: int) -> 
             network.layers[k] = variant
     if change.tie:
         tie(network)
-    learner.optimizers = build_optimizers(network, training)
+    optimizers = build_optimizers(network, training)
     if change.optimizer is not None:
-        change.optimizer(learner)
+        optimizers = change.optimizer(optimizers)
+    learner._optimizers = [optimizers]
     return learner
 
 

@@ -10,7 +10,8 @@ With gradient g of the window's mean loss and v, the mean of g² over the window
 
 The paper takes v from the training data, which a model file does not hold; the mean over the text
 itself is as good after some dozen windows. Embedding and output, which hold what is particular to
-characters, follow the text faster than the recurrent weights between them.
+characters, follow the text faster than the recurrent weights between them. Of a merged model each
+part learns as it would alone.
 
 Shapes: T characters of a window, V ids.
 """
@@ -18,7 +19,7 @@ Shapes: T characters of a window, V ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +29,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
+from charrnn.config import ModelConfig
 from charrnn.engine import State
-from charrnn.engine.matrix import block_bounds
+from charrnn.ensemble import together
 from charrnn.errors import ConfigError
+from charrnn.merging import part_configs
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
 from charrnn.scoring import Score, Scorer, target_logprobs
@@ -84,15 +87,15 @@ class Adapter:
         """Copy the weights."""
         self._scorer = scorer
         self._config = config or AdaptationConfig()
-        self._network = CharNetwork(saved.config)
+        self._parts = part_configs(saved.config, saved.weights)
+        self._network = together([CharNetwork(part) for part in self._parts])
         self._network.import_weights(saved.weights)
         self._network.eval()
         self._weights = list(self._network.parameters())
-        parts = len(block_bounds(saved.weights["layers.0.weight_hh"])) - 1
         self._steps = [
-            self._config.step * _speed(name, parts) for name, _ in self._network.named_parameters()
+            self._config.step * (1.0 if "layers." in name else OUTER_SPEED)
+            for name, _ in self._network.named_parameters()
         ]
-        self._is_used = [weight != 0 if parts > 1 else None for weight in self._weights]
         self._trained = [weight.detach().clone() for weight in self._weights]
         self._squares = [torch.zeros_like(weight) for weight in self._weights]
         self._n_windows = 0
@@ -106,7 +109,7 @@ class Adapter:
             UnknownCharacterError: see `Scorer.encode`.
         """
         beginning = self._scorer.beginning
-        state, last = _torch_state(beginning.state), beginning.last
+        state, last = _torch_state(beginning.state, self._parts), beginning.last
         for block in self._scorer.read(pieces):
             static = block_score(block)
             logprobs = np.empty(len(block.targets))
@@ -139,32 +142,23 @@ class Adapter:
     @torch.no_grad()
     def _learn(self, gradients: tuple[Tensor, ...]) -> None:
         self._n_windows += 1
-        for weight, step, trained, gradient, square, is_used in zip(
-            *(self._weights, self._steps, self._trained, gradients, self._squares, self._is_used),
-            strict=True,
+        for weight, step, trained, gradient, square in zip(
+            *(self._weights, self._steps, self._trained, gradients, self._squares), strict=True
         ):
-            if is_used is not None:
-                gradient = gradient * is_used
             square.lerp_(gradient * gradient, 1 / self._n_windows)
             weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
             weight.lerp_(trained, self._config.decay)
 
 
-def _speed(name: str, parts: int) -> float:
-    """Return how fast an array is to follow the text, in steps of the recurrent layers.
+def _torch_state(state: State, parts: Sequence[ModelConfig]) -> NetworkState:
+    """Return the state of one stream of the NumPy engine as one lane of the parts, one by one."""
+    bounds = np.cumsum([part.hidden_size for part in parts])[:-1]
 
-    Of a model merged of several parts, the output weights are those of the parts divided by their
-    number, and so are their steps.
-    """
-    if name.startswith("layers."):
-        return 1.0
-    return OUTER_SPEED / parts if name == "output.weight" else OUTER_SPEED
+    def lanes(array: NDArray[Any]) -> list[Tensor]:
+        return [torch.from_numpy(a.astype(np.float32))[None] for a in np.split(array, bounds)]
 
-
-def _torch_state(state: State) -> NetworkState:
-    """Return the state of one stream of the NumPy engine as one lane of the network."""
-
-    def lane(part: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(part.astype(np.float32))[None]
-
-    return [(lane(s.h), lane(s.c)) if s.c.size else (lane(s.h),) for s in state.layers]
+    layers = [
+        list(zip(*(lanes(array) for array in (layer.h, layer.c) if array.size), strict=True))
+        for layer in state.layers
+    ]
+    return [layer[k] for k in range(len(parts)) for layer in layers]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
+from charrnn.engine.matrix import block_bounds
 from charrnn.errors import ConfigError
 from charrnn.modelfile import SavedModel, Weights
 
@@ -82,33 +84,64 @@ def merge_weights(config: ModelConfig, parts: Sequence[Weights]) -> dict[str, Ar
     }
 
 
-def split_weights(part: ModelConfig, weights: Weights, n: int) -> list[dict[str, Array]]:
-    """Return the arrays of `n` models of one shape that were merged: `merge_weights` undone.
+def split_weights(configs: Sequence[ModelConfig], weights: Weights) -> list[dict[str, Array]]:
+    """Return the arrays of each of the models that were merged: `merge_weights` undone.
 
     The output biases are all the same, their mean.
 
     Args:
-        part: the shape of each.
+        configs: the shape of each.
         weights: of the merged model.
-        n: how many there are.
     """
-    return [
-        {name: _part_of(name, part, weights[name], k, n) for name in part.weight_shapes()}
-        for k in range(n)
-    ]
+    names = configs[0].weight_shapes()
+    parts = {name: _parts(name, configs, weights[name]) for name in names}
+    return [{name: parts[name][k] for name in names} for k in range(len(configs))]
 
 
-def _part_of(name: str, part: ModelConfig, array: Array, k: int, n: int) -> Array:
-    """Return one array of model `k` of `n`."""
+def part_configs(config: ModelConfig, weights: Weights) -> list[ModelConfig]:
+    """Return the shapes of the models that were merged; a model that was not is its only part."""
+    inner = [name for name in config.weight_shapes() if _is_square(name)]
+    found = set(block_bounds(weights[inner[0]])).intersection(
+        *(block_bounds(weights[name]) for name in inner[1:])
+    )
+    bounds = sorted(found)
+    hidden = [end - start for start, end in pairwise(bounds)]
+    embedding = [0] * len(hidden)
+    if config.embedding_size:
+        rows_GHE = np.reshape(weights["layers.0.weight_ih"], (config.gates, bounds[-1], -1))
+        used = [np.any(rows_GHE[:, start:end], axis=(0, 1)) for start, end in pairwise(bounds)]
+        embedding = [int(columns.sum()) for columns in used]
+        if not np.array_equal(np.repeat(np.arange(len(used)), embedding), np.argmax(used, axis=0)):
+            return [config]
+    if len(hidden) == 1 or min(hidden) == 1:  # single units only look like models
+        return [config]
+    sizes = zip(hidden, embedding, strict=True)
+    return [replace(config, hidden_size=h, embedding_size=e) for h, e in sizes]
+
+
+def _parts(name: str, configs: Sequence[ModelConfig], array: Array) -> list[Array]:
+    """Return one array of each model: `_merged` undone."""
     if name == "output.bias":
-        return array
-    if name in ("output.weight", "embedding.weight"):
-        columns: Array = np.split(array, n, axis=1)[k]
-        return columns * np.float32(n) if name == "output.weight" else columns
-    gates: list[Array] = [np.split(gate, n)[k] for gate in np.split(array, part.gates)]
-    if not _reads_alike(name, part):
-        gates = [np.split(gate, n, axis=1)[k] for gate in gates]
-    return np.concatenate(gates)
+        return [array] * len(configs)
+    units = np.cumsum([config.hidden_size for config in configs])[:-1]
+    if name == "output.weight":
+        scale = np.float32(len(configs))
+        return [part * scale for part in np.split(array, units, axis=1)]
+    embedded = np.cumsum([config.embedding_size for config in configs])[:-1]
+    if name == "embedding.weight":
+        return np.split(array, embedded, axis=1)
+    gates = [np.split(gate, units) for gate in np.split(array, configs[0].gates)]
+    if not _reads_alike(name, configs[0]):
+        bounds = units if _is_square(name) else embedded
+        gates = [
+            [np.split(rows, bounds, axis=1)[k] for k, rows in enumerate(gate)] for gate in gates
+        ]
+    return [np.concatenate(blocks) for blocks in zip(*gates, strict=True)]
+
+
+def _is_square(name: str) -> bool:
+    """Say whether an array is made of square blocks `[H, H]`."""
+    return "weight_hh" in name or ("weight_ih" in name and not name.startswith("layers.0."))
 
 
 def _traits(model: SavedModel) -> dict[str, Any]:

@@ -48,13 +48,23 @@ class CharNetwork(nn.Module):
         dropout: float = 0.0,
         input_dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> None:
-        """Build and initialise with torch's current random generator."""
+        """Build and initialise with torch's current random generator.
+
+        Args:
+            config: the shape.
+            dropout: rate between layers and before the output.
+            input_dropout: rate on the input.
+            recurrent_dropout: rate on the recurrent weights.
+            generator: of the masks, on the device; None for torch's current one.
+        """
         super().__init__()
         self.config = config
         self.dropout = dropout
         self.input_dropout = input_dropout
         self.recurrent_dropout = recurrent_dropout
+        self.generator = generator
         self.embedding = (
             nn.Embedding(config.vocab_size, config.embedding_size)
             if config.embedding_size
@@ -141,7 +151,7 @@ class CharNetwork(nn.Module):
         if not self.training or rate == 0:
             return x
         keep = 1 - rate
-        return x * torch.empty_like(x[0]).bernoulli_(keep).div_(keep)
+        return x * torch.empty_like(x[0]).bernoulli_(keep, generator=self.generator).div_(keep)
 
     def export_weights(self) -> dict[str, NDArray[np.float32]]:
         """Return copies of the arrays under the names of `ModelConfig.weight_shapes`."""

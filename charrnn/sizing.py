@@ -41,6 +41,8 @@ WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
 """A text read less often than the first needs no dropout, more often than the second recurrent
 dropout, too; more often than the third is of no use."""
+MOST_MEMBERS = 4
+"""Networks trained side by side at most: their model is as wide as they are together."""
 SHORT_TEXT = 500_000
 """Characters below which recurrent dropout pays however often they are read beyond a few times."""
 
@@ -51,6 +53,7 @@ class Size:
 
     hidden_size: int
     embedding_size: int
+    members: int
     dropout: float
     recurrent_dropout: float
     weight_decay: float
@@ -66,13 +69,22 @@ def default_time_s(n_chars: int) -> float:
     return min(570.0, max(20.0, n_chars * 600e-6))
 
 
-def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) -> Size:
+def enough_passes(n_chars: int) -> float:
+    """Return the passes after which a second network is worth more than as many passes again."""
+    return min(MOST_PASSES, max(FEW_PASSES, 14 * math.sqrt(1e6 / n_chars)))
+
+
+def choose_size(
+    n_chars: int, vocab_size: int, characters: Mapping[int, float], *, members: int | None = None
+) -> Size:
     """Return the settings that do best.
 
     Args:
         n_chars: characters of the training text.
         vocab_size: ids, UNK and EOS included.
-        characters: how many the budget lets a network of each width of `RELATIVE_SPEED` read.
+        characters: how many the budget lets each member read, or a single one if it is open how
+            many there are, for each width of `RELATIVE_SPEED`.
+        members: networks to train; None for as many as the budget has time for.
     """
     embedding = 32 if vocab_size <= 256 else 64
     widest = next((width for size, width in WIDEST.items() if n_chars < size), max(characters))
@@ -82,6 +94,9 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
         if width <= widest and read >= CHARS_PER_WEIGHT * shape.num_parameters():
             hidden = width
     passes = characters[hidden] / n_chars
+    if members is None:
+        members = int(min(MOST_MEMBERS, max(1, passes // enough_passes(n_chars))))
+        passes = min(MOST_PASSES, passes / members)
     is_often_read, is_short = passes >= FEW_PASSES, n_chars < SHORT_TEXT
     is_dropped = is_often_read and (is_short or passes >= MANY_PASSES)
     weight_decay = min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars)))
@@ -90,6 +105,7 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
     return Size(
         hidden_size=hidden,
         embedding_size=embedding,
+        members=members,
         dropout=0.25 if is_often_read else 0.0,
         recurrent_dropout=0.2 if is_dropped else 0.0,
         weight_decay=round(weight_decay, 3),
@@ -101,10 +117,10 @@ def choose_size(n_chars: int, vocab_size: int, characters: Mapping[int, float]) 
 def characters_by_width(
     training: TrainingConfig, n_chars: int, *, layers: int, speed: float
 ) -> dict[int, float]:
-    """Return how many characters the budget lets a network of each width read.
+    """Return how many characters the budget lets each member read, for each width.
 
     Args:
-        training: its budget, lanes and window count.
+        training: its budget, lanes, window and members count.
         n_chars: characters of the training text.
         layers: number of layers, each about as slow as the first.
         speed: characters a second of one layer of 256 units.
@@ -115,8 +131,8 @@ def characters_by_width(
         read = training.steps * training.batch_size * training.bptt
         return dict.fromkeys(RELATIVE_SPEED, float(read))
     assert training.time_s is not None
-    rate, most = training.time_s * speed / layers, MOST_PASSES * n_chars
-    return {width: min(most, rate * relative) for width, relative in RELATIVE_SPEED.items()}
+    rate = training.time_s * speed / layers / training.members
+    return {width: rate * relative for width, relative in RELATIVE_SPEED.items()}
 
 
 def complete_settings(
@@ -155,8 +171,10 @@ def complete_settings(
     if "hidden_size" in given:  # the rest is chosen for the width asked for
         near = min(characters, key=lambda width: abs(width - asked_model.hidden_size))
         characters = {near: characters[near]}
+    is_ours = "time_s" in given and not {"hidden_size", "num_layers"} & set(given)
+    members = asked_training.get("members", None if is_ours else 1)
     settings = {
-        **dataclasses.asdict(choose_size(n_chars, vocab_size, characters)),
+        **dataclasses.asdict(choose_size(n_chars, vocab_size, characters, members=members)),
         **given,
         "vocab_size": vocab_size,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import reference
@@ -10,11 +12,12 @@ import torch
 
 from charrnn import api, events
 from charrnn.config import ModelConfig
+from charrnn.ensemble import Ensemble
 from charrnn.errors import ConfigError
-from charrnn.merging import merge_configs, merge_weights, split_weights
+from charrnn.merging import merge_configs, merge_weights, part_configs, split_weights
 from charrnn.modelfile import load_model
 from charrnn.network import CharNetwork
-from charrnn.training.ensemble import Ensemble
+from charrnn.training import learner as learner_module
 
 SETTINGS = {"members": 3, "steps": 60, "hidden_size": 10, "embedding_size": 4}
 
@@ -23,15 +26,49 @@ SETTINGS = {"members": 3, "steps": 60, "hidden_size": 10, "embedding_size": 4}
 @pytest.mark.parametrize("embedding", [0, 3])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_merged_weights_come_apart_again(cell, embedding, layers):
-    config = reference.make_config(cell, layers=layers, embedding=embedding, vocab_size=7, hidden=5)
-    parts = [reference.random_weights(config, seed=seed) for seed in range(3)]
-    merged = merge_weights(merge_configs([config] * 3), parts)
+    """Parts of different widths; their shapes are found in the weights."""
+    configs = [
+        reference.make_config(
+            cell, layers=layers, embedding=embedding and embedding + k, vocab_size=7, hidden=5 + k
+        )
+        for k in range(3)
+    ]
+    parts = [reference.random_weights(config, seed=k) for k, config in enumerate(configs)]
+    whole = merge_configs(configs)
+    merged = merge_weights(whole, parts)
+    assert part_configs(whole, merged) == configs
+    assert part_configs(configs[0], parts[0]) == configs[:1]
     bias = np.mean([part["output.bias"] for part in parts], axis=0)
-    for part, again in zip(parts, split_weights(config, merged, 3), strict=True):
+    for part, again in zip(parts, split_weights(configs, merged), strict=True):
         assert set(again) == set(part)
         for name, array in part.items():
             expected = bias if name == "output.bias" else array
             np.testing.assert_allclose(again[name], expected, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "column"),
+    [
+        ("layers.0.weight_ih", 0, 5),
+        ("layers.0.weight_hh", 0, 9),
+        ("layers.1.weight_ih", 9, 0),
+        ("layers.1.weight_hh", 9, 0),
+    ],
+)
+def test_one_weight_between_them_makes_them_one_model(name, row, column):
+    config = reference.make_config("lstm", layers=2, embedding=3, vocab_size=7, hidden=5)
+    whole = merge_configs([config, config])
+    merged = merge_weights(whole, [reference.random_weights(config, seed=k) for k in range(2)])
+    assert part_configs(whole, merged) == [config, config]
+    assert merged[name][row, column] == 0
+    merged[name][row, column] = 0.1
+    assert part_configs(whole, merged) == [whole]
+
+
+def test_units_that_only_follow_themselves_are_not_models():
+    config = reference.make_config("rnn-relu", layers=1, embedding=0, vocab_size=7, hidden=5)
+    weights = reference.random_weights(config, seed=1) | {"layers.0.weight_hh": np.eye(5)}
+    assert part_configs(config, weights) == [config]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -106,6 +143,29 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(prepare):
     one, other = (load_model(t.run_directory.model).weights for t in (whole, resumed))
     for name, array in one.items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def test_side_by_side_is_as_one_after_the_other(prepare, monkeypatch):
+    """Each member has random numbers of its own, so it does not matter who comes first."""
+    text, options = texts.english(4000), SETTINGS | {"recurrent_dropout": 0.2, "dropout": 0.2}
+    places = []
+
+    def window_loss(*arguments):
+        places.append(threading.current_thread().name)
+        return measured(*arguments)
+
+    measured = learner_module.window_loss
+    monkeypatch.setattr(learner_module, "window_loss", window_loss)
+    weights = []
+    for threads, expected in ((1, {"MainThread"}), (2, {"member_0", "member_1"})):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        places.clear()
+        trainer = prepare(text, **options)
+        list(trainer.run())
+        assert set(places) == expected
+        weights.append(load_model(trainer.run_directory.model).weights)
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(weights[1][name], array, err_msg=name)
 
 
 def test_the_scaled_logits_are_those_of_the_mean(prepare):

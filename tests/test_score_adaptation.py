@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,15 @@ def test_a_model_merged_with_itself_follows_the_text_as_it_does_alone(saved):
     weights = together._network.export_weights()
     for name in ("layers.0.weight_hh", "layers.1.weight_ih", "layers.1.weight_hh"):
         np.testing.assert_array_equal(weights[name] == 0, merged.weights[name] == 0)
+
+
+def test_different_parts_begin_in_the_state_of_their_own(saved):
+    """After a context; nothing is learned, so that the two scores are of the same weights."""
+    weights = [reference.random_weights(saved.config, scale=0.5, seed=k) for k in range(3)]
+    merged = merge_models([replace(saved, weights=one) for one in weights])
+    rules = scorer(merged, context="a bad cab ")
+    static, adapted = totals(Adapter(merged, rules, AdaptationConfig(step=1e-12)), "fed a cab")
+    assert adapted.logprob == pytest.approx(static.logprob, rel=1e-5)
 
 
 def test_empty_texts(saved):

@@ -7,10 +7,12 @@ import pytest
 from charrnn.errors import ConfigError
 from charrnn.sizing import (
     CHARS_PER_WEIGHT,
+    MOST_MEMBERS,
     MOST_PASSES,
     RELATIVE_SPEED,
     complete_settings,
     default_time_s,
+    enough_passes,
 )
 from charrnn.training import measure_speed
 from charrnn.training.budget import REPLAN_SHARE
@@ -130,3 +132,33 @@ def test_a_measured_speed_is_one():
 def test_no_speed_of_a_device_that_is_not_here():
     with pytest.raises(ConfigError, match="cuda:77"):
         measure_speed("cuda:77", "auto")
+
+
+def shape(n_chars, **given):
+    return complete_settings(n_chars, 70, given, speed=100_000.0)
+
+
+def test_time_left_over_goes_into_more_networks():
+    members = [shape(200_000, time_s=t)[1].members for t in (20, 60, 200, 1000, 36_000)]
+    assert members == sorted(members)
+    assert members[:2] == [1, 1]
+    assert members[-1] == MOST_MEMBERS
+    assert shape(10**8, time_s=3600)[1].members == 1, "a long text is not read often enough"
+    for n_chars in (10**4, 10**5, 10**6, 10**7):
+        assert 10 <= enough_passes(n_chars) <= MOST_PASSES
+
+
+def test_the_shape_asked_for_is_one_network():
+    for given in ({"hidden_size": 128}, {"num_layers": 2}, {"members": 1}):
+        assert shape(10_000, time_s=36_000, **given)[1].members == 1
+    for given in ({"epochs": 300}, {"steps": 10**6}):
+        assert shape(10_000, **given)[1].members == 1
+    assert shape(10_000, hidden_size=128, members=5, time_s=10)[1].members == 5
+
+
+def test_members_share_the_time_but_not_the_passes():
+    alone, together = shape(10**6, time_s=120)[0], shape(10**6, time_s=120, members=4)[0]
+    assert together.hidden_size < alone.hidden_size
+    assert shape(10**6, epochs=12, members=4)[0] == shape(10**6, epochs=12)[0]
+    dropout = [shape(10**6, hidden_size=512, members=n, time_s=1000)[1].dropout for n in (1, 4)]
+    assert dropout == [0.25, 0]

@@ -31,7 +31,8 @@ LAYERS = {
     "network": 2,
     "batches": 2,
     "transfer": 2,
-    "merging": 2,
+    "merging": 2.1,
+    "ensemble": 3,
     "sampling": 3,
     "scoring": 3,
     "novelty": 3,
@@ -112,7 +113,7 @@ def test_every_room_is_in_the_table():
     assert rooms == set(LAYERS)
 
 
-TORCH_ROOMS = {"recurrence", "network", "training", "adaptation"}
+TORCH_ROOMS = {"recurrence", "network", "ensemble", "training", "adaptation"}
 """Rooms that may import torch."""
 
 

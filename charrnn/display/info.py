@@ -80,6 +80,8 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for part in parts:
             yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
     settings = training.get("config")
+    if settings and settings.get("members", 1) > 1:
+        yield "networks", f"{settings['members']}, trained side by side; the model is their mean"
     if settings:
         yield "", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
     if training.get("val_loss_nats") is not None:

@@ -1,7 +1,7 @@
 """The resume state: everything a stopped run needs to go on exactly as if it had not stopped.
 
 One safetensors file: the network's weights, the optimiser's moments, the carried state of the
-lanes and torch's random state as arrays; counters, settings and the lanes' position as JSON.
+lanes and the random generators as arrays; counters, settings and the lanes' position as JSON.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
+from charrnn.ensemble import Network
 from charrnn.errors import RunError
 from charrnn.files import atomic_writer
 from charrnn.network import NetworkState
-from charrnn.training.ensemble import Network
 
 RECORD_KEY = "charrnn_resume"
 
@@ -29,6 +29,7 @@ def save_checkpoint(
     path: Path,
     network: Network,
     optimizers: Sequence[Optimizer],
+    generators: Sequence[torch.Generator],
     state: NetworkState,
     record: dict[str, Any],
 ) -> None:
@@ -46,9 +47,8 @@ def save_checkpoint(
     for k, parts in enumerate(state):
         for j, part in enumerate(parts):
             arrays[f"state/{k}/{j}"] = part.detach()
-    arrays["rng/torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        arrays["rng/cuda"] = torch.cuda.get_rng_state()
+    for k, generator in enumerate(generators):
+        arrays[f"rng/{k}"] = generator.get_state()
     arrays = {name: array.cpu().contiguous().clone() for name, array in arrays.items()}
     with atomic_writer(path) as file:
         file.write(safetensors.torch.save(arrays, {RECORD_KEY: json.dumps(record)}))
@@ -75,7 +75,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(
-    path: Path, network: Network, optimizers: Sequence[Optimizer], device: torch.device
+    path: Path,
+    network: Network,
+    optimizers: Sequence[Optimizer],
+    generators: Sequence[torch.Generator],
+    device: torch.device,
 ) -> NetworkState:
     """Put weights, optimiser and random state back, and return the lanes' carried state.
 
@@ -98,9 +102,8 @@ def load_checkpoint(
                 parameter = parameters[parameter_name]
                 # fused AdamW wants its step counter on the device, too
                 owners[parameter].state[parameter][key] = array.to(device)
-        torch.set_rng_state(arrays["rng/torch"])
-        if "rng/cuda" in arrays and torch.cuda.is_available():
-            torch.cuda.set_rng_state(arrays["rng/cuda"])
+        for k, generator in enumerate(generators):
+            generator.set_state(arrays[f"rng/{k}"])
         return [
             tuple(arrays[f"state/{k}/{j}"].to(device) for j in range(len(parts)))
             for k, parts in enumerate(network.initial_state(1))

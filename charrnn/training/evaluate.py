@@ -12,8 +12,8 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches import IGNORE, Window, document_windows, evaluation_windows
 from charrnn.corpus import Corpus
+from charrnn.ensemble import Network
 from charrnn.network import NetworkState, detach
-from charrnn.training.ensemble import Network
 from charrnn.training.machine import autocast
 from charrnn.vocab import Ids
 

@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from charrnn.batches import DocumentBatches, Lanes, fit_window
+from charrnn.batches import DocumentBatches, Lanes, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus
+from charrnn.ensemble import together
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
-from charrnn.training.ensemble import together
 from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.meter import Meter
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.workers import Workers
 from charrnn.transfer import transfer_weights
 
 
@@ -55,6 +57,7 @@ class Learner:
                 dropout=training.dropout,
                 input_dropout=training.input_dropout,
                 recurrent_dropout=training.recurrent_dropout,
+                generator=_fresh_generator(self.device),
             ).to(self.device)
             for _ in range(training.members)
         ]
@@ -64,7 +67,8 @@ class Learner:
         if initial is not None:
             fresh = self.network.export_weights()
             self.network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
-        self.optimizers = [o for m in self.members for o in build_optimizers(m, training)]
+        self._optimizers = [build_optimizers(member, training) for member in self.members]
+        self._workers = Workers(training.members, self.device)
         self.windows = _training_windows(corpus, training)
         self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
         """Carried from window to window, detached."""
@@ -84,33 +88,54 @@ class Learner:
         Args:
             rate_factor: learning rates as a share of their peaks.
         """
-        for optimizer in self.optimizers:
+        window = self.windows.next_window()
+        layers = len(self.state) // len(self.members)
+        states = [self.state[k : k + layers] for k in range(0, len(self.state), layers)]
+
+        def learn(
+            member: CharNetwork, optimizers: list[Optimizer], state: NetworkState
+        ) -> tuple[Tensor, NetworkState]:
+            return self._learn(member, optimizers, rate_factor, window, state)
+
+        outcomes = self._workers.map(learn, self.members, self._optimizers, states)
+        self.state = [layer for _, state in outcomes for layer in state]
+        loss = torch.stack([loss for loss, _ in outcomes]).mean()
+        self.meter.add(loss, window.n_targets)
+        return loss, window.n_targets
+
+    def _learn(
+        self,
+        member: CharNetwork,
+        optimizers: list[Optimizer],
+        rate_factor: float,
+        window: Window,
+        state: NetworkState,
+    ) -> tuple[Tensor, NetworkState]:
+        """Update one member's weights; return the summed loss and the state to carry on."""
+        for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * rate_factor
-        window = self.windows.next_window()
-        losses, after = [], []
-        for member, before in zip(self.members, self._states(), strict=True):
-            loss, state = window_loss(member, window, before, self.device, self.dtype)
-            torch.autograd.backward(loss / window.n_targets)
-            parameters = list(member.parameters())
-            if self._clip_value:
-                nn.utils.clip_grad_value_(parameters, self._clip_value)
-            if self._clip_norm:
-                nn.utils.clip_grad_norm_(parameters, self._clip_norm)
-            losses.append(loss.detach().double())
-            after += detach(state)
-        for optimizer in self.optimizers:
+        loss, state = window_loss(member, window, state, self.device, self.dtype)
+        torch.autograd.backward(loss / window.n_targets)
+        parameters = list(member.parameters())
+        if self._clip_value:
+            nn.utils.clip_grad_value_(parameters, self._clip_value)
+        if self._clip_norm:
+            nn.utils.clip_grad_norm_(parameters, self._clip_norm)
+        for optimizer in optimizers:
             optimizer.step()
-        self.state = after
-        mean = torch.stack(losses).mean()
-        self.meter.add(mean, window.n_targets)
-        return mean, window.n_targets
+        return loss.detach().double(), detach(state)
 
-    def _states(self) -> list[NetworkState]:
-        """Return the carried state of each member."""
-        layers = len(self.state) // len(self.members)
-        return [self.state[k : k + layers] for k in range(0, len(self.state), layers)]
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Those of all members."""
+        return [optimizer for optimizers in self._optimizers for optimizer in optimizers]
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """Of the members' dropout masks."""
+        return [member.generator for member in self.members if member.generator is not None]
 
     def scaled_loss(self, scale: float, *, limit: int | None = None) -> float:
         """Return the loss on the validation text with all logits times `scale`."""
@@ -162,6 +187,11 @@ class Learner:
         self.dtype = record["dtype"]
         self.meter.load(record["meter"])
         self.windows.load_state_dict(record["lanes"])
+
+
+def _fresh_generator(device: torch.device) -> torch.Generator:
+    """Return a generator seeded by torch's current one."""
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
 def _training_windows(corpus: Corpus, training: TrainingConfig) -> Lanes | DocumentBatches:

@@ -103,7 +103,12 @@ class RunFiles:
             **learner.to_record(),
         }
         save_checkpoint(
-            self._run.resume, learner.network, learner.optimizers, learner.state, record
+            self._run.resume,
+            learner.network,
+            learner.optimizers,
+            learner.generators,
+            learner.state,
+            record,
         )
         if progress.metrics:
             self._run.write_metrics(progress.metrics)
@@ -119,7 +124,11 @@ class RunFiles:
             RunError: the state does not fit.
         """
         learner.state = load_checkpoint(
-            self._run.resume, learner.network, learner.optimizers, learner.device
+            self._run.resume,
+            learner.network,
+            learner.optimizers,
+            learner.generators,
+            learner.device,
         )
         try:
             learner.load_record(record)

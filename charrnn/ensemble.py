@@ -16,9 +16,8 @@ from charrnn.network import CharNetwork, NetworkState
 
 
 class Ensemble(nn.Module):
-    """Networks of one shape, on one device, that differ in their weights.
+    """Networks with as many layers of one cell, on one device; what `merge_models` makes of them.
 
-    Each is trained for itself; together they are what `merge_models` makes of them.
     Shapes: B lanes, T characters, V ids.
     """
 
@@ -27,12 +26,12 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
         self._networks = tuple(members)
-        self._member = members[0].config
+        self._configs = [member.config for member in members]
 
     @property
     def config(self) -> ModelConfig:
         """The shape of the merged model."""
-        return merge_configs([self._member] * len(self._networks))
+        return merge_configs(self._configs)
 
     def initial_state(self, batch: int) -> NetworkState:
         """Return a zero state for `batch` lanes: the layers of the first member, and so on."""
@@ -41,7 +40,7 @@ class Ensemble(nn.Module):
     def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Return the mean logits after each character `[B, T, V]`, and the state after the last."""
         logits, after = [], []
-        layers = self._member.num_layers
+        layers = self._configs[0].num_layers
         for k, member in enumerate(self._networks):
             logits_BTV, end = member(ids_BT, state[k * layers : (k + 1) * layers])
             logits.append(logits_BTV.float())
@@ -54,7 +53,7 @@ class Ensemble(nn.Module):
 
     def import_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Take over the arrays of a merged model."""
-        parts = split_weights(self._member, weights, len(self._networks))
+        parts = split_weights(self._configs, weights)
         for member, part in zip(self._networks, parts, strict=True):
             member.import_weights(part)
 
