@@ -41,8 +41,12 @@ WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
 """A text read less often than the first needs no dropout, more often than the second recurrent
 dropout, too; more often than the third is of no use."""
-MOST_MEMBERS = 4
-"""Networks trained side by side at most: their model is as wide as they are together."""
+ENSEMBLES = (4, 2)
+"""Numbers of networks to train side by side, where there is time: such as fill two or four cores.
+Their model is as wide as they are together, so there is an end to it."""
+ENOUGH_PASSES = 9.0
+"""Passes over a million characters after which a second network is worth more than as many passes
+again; over a shorter text more, as the root of its length is smaller."""
 SHORT_TEXT = 500_000
 """Characters below which recurrent dropout pays however often they are read beyond a few times."""
 
@@ -70,8 +74,8 @@ def default_time_s(n_chars: int) -> float:
 
 
 def enough_passes(n_chars: int) -> float:
-    """Return the passes after which a second network is worth more than as many passes again."""
-    return min(MOST_PASSES, max(FEW_PASSES, 14 * math.sqrt(1e6 / n_chars)))
+    """Return the passes over a text after which a second network is worth more than more passes."""
+    return min(MOST_PASSES, ENOUGH_PASSES * max(1.0, math.sqrt(1e6 / n_chars)))
 
 
 def choose_size(
@@ -95,7 +99,8 @@ def choose_size(
             hidden = width
     passes = characters[hidden] / n_chars
     if members is None:
-        members = int(min(MOST_MEMBERS, max(1, passes // enough_passes(n_chars))))
+        most = passes / enough_passes(n_chars)
+        members = next((number for number in ENSEMBLES if number <= most), 1)
         passes = min(MOST_PASSES, passes / members)
     is_often_read, is_short = passes >= FEW_PASSES, n_chars < SHORT_TEXT
     is_dropped = is_often_read and (is_short or passes >= MANY_PASSES)

@@ -11,6 +11,7 @@ import texts
 import torch
 
 from charrnn import api, events
+from charrnn.cli.app import _run
 from charrnn.config import ModelConfig
 from charrnn.ensemble import Ensemble
 from charrnn.errors import ConfigError
@@ -188,3 +189,23 @@ def test_one_model_to_begin_from_is_one_network(prepare):
     with pytest.raises(ConfigError, match="members"):
         prepare(text, init=path, members=2, steps=5, **free)
     assert prepare(text, init=path, time_s=36_000.0, **free).training.members == 1
+
+
+def test_on_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.txt").write_text(texts.english(3000), encoding="utf-8")
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["charrnn", *map(str, arguments)])
+        return _run()
+
+    options = ("--steps", 4, "--hidden", 8, "--embedding", 4)
+    assert command("train", "t.txt", "--members", 2, *options) == 0
+    assert capsys.readouterr().err.startswith("2 networks, each LSTM 1 × 8, embedding 4 · ")
+    assert command("info") == 0
+    shown = capsys.readouterr().out
+    assert "2 networks, each LSTM 1 × 8, embedding 4" in shown
+    assert "parameters" in shown
+    assert command("sample", "-n", 20) == 0
+    assert command("train", "t.txt", "--members", 0, *options) == 2
+    assert "members must be at least 1" in capsys.readouterr().err

@@ -52,9 +52,15 @@ def test_the_verdict_of_the_run_is_in_its_model_and_shown(prepare):
 
 
 @pytest.fixture
-def patient(prepare):
-    """A run whose learning rate is far too high, so that its last model is not its best."""
-    trainer = prepare(texts.english(3000), steps=400, learning_rate=3.0, patience=2)
+def patient(prepare, monkeypatch):
+    """A run whose validation loss rises, so that its last model is not its best."""
+    trainer = prepare(texts.english(3000), steps=400, patience=2)
+    losses = iter([3.0, 2.0, 2.5, 2.625])
+
+    def measure(*, validation, limit=None):
+        return next(losses) if validation else 1.5
+
+    monkeypatch.setattr(trainer._learner, "measure", measure)
     return trainer, list(trainer.run())[-1]
 
 

@@ -140,7 +140,7 @@ def test_the_command_saves_a_model_that_is_found_and_shown(parts, monkeypatch, c
     assert command(monkeypatch, "merge", "0", "1") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("LSTM 2 × 10, embedding 6")
+    assert err.startswith("2 networks, each LSTM 2 × 5, embedding 3; ")
     assert "runs/merged/model.safetensors" in err.replace("\\", "/")
     merged = load_model(parts / "runs" / "merged" / "model.safetensors")
     assert [part["step"] for part in merged.training["merged"]] == [10, 11]

@@ -7,7 +7,8 @@ import pytest
 from charrnn.errors import ConfigError
 from charrnn.sizing import (
     CHARS_PER_WEIGHT,
-    MOST_MEMBERS,
+    ENOUGH_PASSES,
+    ENSEMBLES,
     MOST_PASSES,
     RELATIVE_SPEED,
     complete_settings,
@@ -142,10 +143,10 @@ def test_time_left_over_goes_into_more_networks():
     members = [shape(200_000, time_s=t)[1].members for t in (20, 60, 200, 1000, 36_000)]
     assert members == sorted(members)
     assert members[:2] == [1, 1]
-    assert members[-1] == MOST_MEMBERS
+    assert members[-1] == max(ENSEMBLES)
     assert shape(10**8, time_s=3600)[1].members == 1, "a long text is not read often enough"
     for n_chars in (10**4, 10**5, 10**6, 10**7):
-        assert 10 <= enough_passes(n_chars) <= MOST_PASSES
+        assert ENOUGH_PASSES <= enough_passes(n_chars) <= MOST_PASSES
 
 
 def test_the_shape_asked_for_is_one_network():

@@ -31,9 +31,10 @@ def merge(
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count
+    from charrnn.merging import part_configs
 
     merged = merge_into(models, out=out, name=name)
-    config = merged.saved.config
-    shape = architecture(config.cell, config.num_layers, config.hidden_size, config.embedding_size)
-    print(f"{shape}, {count(config.num_parameters())} parameters", file=sys.stderr)
+    parts = part_configs(merged.saved.config, merged.saved.weights)
+    size = sum(part.num_parameters() for part in parts)
+    print(f"{architecture(parts)}; {count(size)} parameters", file=sys.stderr)
     print(f"model {merged.path}", file=sys.stderr)

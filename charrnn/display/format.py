@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from charrnn.config import ModelConfig
 
 
 def count(number: float) -> str:
@@ -29,7 +32,14 @@ def loss(nats: float) -> str:
     return f"{nats:.3f} ({nats / math.log(2):.2f} bits)"
 
 
-def architecture(cell: str, layers: int, hidden: int, embedding: int) -> str:
-    """Write a network's shape in a few words."""
-    inputs = f"embedding {embedding}" if embedding else "one-hot input"
-    return f"{cell.upper()} {layers} × {hidden}, {inputs}"
+def architecture(parts: Sequence[ModelConfig]) -> str:
+    """Write the shape of a network in a few words, or of several whose mean is the model."""
+    shapes = [_shape(part) for part in parts]
+    if len(parts) > 1 and len(set(shapes)) == 1:
+        return f"{len(parts)} networks, each {shapes[0]}"
+    return " and ".join(shapes)
+
+
+def _shape(config: ModelConfig) -> str:
+    inputs = f"embedding {config.embedding_size}" if config.embedding_size else "one-hot input"
+    return f"{config.cell.upper()} {config.num_layers} × {config.hidden_size}, {inputs}"

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.display.format import architecture, count, duration, loss
+from charrnn.merging import part_configs
 from charrnn.modelfile import SavedModel
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -26,7 +27,7 @@ def show_info(
         saved: the model.
         other: the other model of its run, if it has one: `best` or `last`, its path, and itself.
     """
-    config, training = saved.config, saved.training
+    training = saved.training
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -35,11 +36,9 @@ def show_info(
         table.add_row(label, Text(str(value)))
 
     row("file", path)
-    row(
-        "architecture",
-        architecture(config.cell, config.num_layers, config.hidden_size, config.embedding_size),
-    )
-    row("parameters", f"{config.num_parameters():,}")
+    parts = part_configs(saved.config, saved.weights)
+    row("architecture", architecture(parts))
+    row("parameters", f"{sum(part.num_parameters() for part in parts):,}")
     shown = "".join(c if c.isprintable() else "·" for c in saved.vocabulary.characters)
     row("vocabulary", f"{len(saved.vocabulary.characters)} characters, UNK and EOS")
     row("", shown if len(shown) <= 300 else shown[:300] + "…")
@@ -80,8 +79,6 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for part in parts:
             yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
     settings = training.get("config")
-    if settings and settings.get("members", 1) > 1:
-        yield "networks", f"{settings['members']}, trained side by side; the model is their mean"
     if settings:
         yield "", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
     if training.get("val_loss_nats") is not None:

@@ -85,11 +85,8 @@ class TrainingDisplay:
 
     def _show_start(self, event: events.Started) -> None:
         model, training = event.model, event.training
-        shape = architecture(model.cell, model.num_layers, model.hidden_size, model.embedding_size)
-        if training.members > 1:
-            shape = f"{training.members} networks, each {shape}"
         facts = [
-            shape,
+            architecture([model] * training.members),
             f"{count(event.n_parameters)} parameters",
             f"{model.vocab_size} ids",
             f"{count(event.n_train)} + {count(event.n_val)} characters",
