@@ -22,7 +22,7 @@ from charrnn.config import (
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
-from charrnn.merging import merge_models
+from charrnn.merging import merge_models, part_configs
 from charrnn.modelfile import SavedModel, load_model, save_model
 from charrnn.normalize import normalize
 from charrnn.runs import find_model, new_run, unfinished_run
@@ -339,18 +339,24 @@ def _settings_of(initial: SavedModel, options: Mapping[str, Any]) -> dict[str, A
     Raises:
         ConfigError: an option contradicts the model.
     """
-    shape = initial.config.to_dict()
+    parts = part_configs(initial.config, initial.weights)
+    if len(set(parts)) > 1:  # members are all alike, so these go on as one wide network
+        parts = [initial.config]
+    shape = parts[0].to_dict()
     del shape["vocab_size"]
-    decided = {**shape, "unit": initial.vocabulary.unit, "normalize": initial.text.normalize}
+    decided = {
+        **shape,
+        "members": len(parts),
+        "unit": initial.vocabulary.unit,
+        "normalize": initial.text.normalize,
+    }
     for name, value in decided.items():
         if options.get(name, value) != value:
             raise ConfigError(
                 f"the model to begin from has {name.replace('_', ' ')} {value}, not "
                 f"{options[name]}: leave that option out"
             )
-    if options.get("members", 1) != 1:
-        raise ConfigError("several members would begin as the same model: leave members out")
-    return {**decided, "members": 1, "learning_rate": FINE_TUNING_RATE}
+    return {**decided, "learning_rate": FINE_TUNING_RATE}
 
 
 def prepare_resume(

@@ -180,15 +180,33 @@ def test_the_scaled_logits_are_those_of_the_mean(prepare):
     assert learner.measure(validation=True) == pytest.approx(finished.val_loss, rel=1e-5)
 
 
-def test_one_model_to_begin_from_is_one_network(prepare):
-    text = texts.english(3000)
-    first = prepare(text, steps=5)
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_model_to_begin_from_keeps_its_members(prepare, n):
+    first = prepare(texts.english(3000), **SETTINGS | {"members": n})
     list(first.run())
-    path = first.run_directory.model
-    free = {"hidden_size": None, "embedding_size": None}
-    with pytest.raises(ConfigError, match="members"):
-        prepare(text, init=path, members=2, steps=5, **free)
-    assert prepare(text, init=path, time_s=36_000.0, **free).training.members == 1
+    path, open_shape = first.run_directory.model, {"hidden_size": None, "embedding_size": None}
+    with pytest.raises(ConfigError, match=f"has members {n}, not 2"):
+        prepare("abc" * 1000, init=path, members=2, steps=5, **open_shape)
+    second = prepare(texts.english(3000) + "äöü" * 400, init=path, time_s=36_000.0, **open_shape)
+    assert (second.training.members, second.model.hidden_size) == (n, 10)
+    before, now = load_model(path), second._learner.network
+    ids = [second.corpus.vocabulary.encode(c)[0] for c in before.vocabulary.characters]
+    weights = now.export_weights()
+    np.testing.assert_allclose(weights["output.weight"][ids], before.weights["output.weight"][2:])
+    np.testing.assert_array_equal(
+        weights["layers.0.weight_hh"], before.weights["layers.0.weight_hh"]
+    )
+
+
+def test_parts_that_are_not_alike_go_on_as_one_network(prepare, tmp_path):
+    text, models = texts.english(3000), []
+    for hidden in (10, 12):
+        trainer = prepare(text, steps=3, hidden_size=hidden, embedding_size=4)
+        list(trainer.run())
+        models.append(trainer.run_directory.model)
+    merged = api.merge(models, out=tmp_path / "merged").path
+    second = prepare(text, init=merged, steps=3, hidden_size=None, embedding_size=None)
+    assert (second.training.members, second.model.hidden_size) == (1, 22)
 
 
 def test_on_the_command_line(tmp_path, monkeypatch, capsys):
