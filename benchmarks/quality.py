@@ -60,6 +60,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "512 units": {"hidden_size": 512},
     "embedding 64": {"embedding_size": 64},
     "one-hot": {"embedding_size": 0},
+    "two members": {"members": 2},
+    "three members": {"members": 3},
+    "four members": {"members": 4},
     "GRU": {"cell": "gru"},
     "RNN": {"cell": "rnn"},
 }

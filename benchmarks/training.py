@@ -9,7 +9,8 @@ window at once the products of the input, of the output and of the gradients. "s
 the time that torch takes for these products alone, of the same shapes, in the same precision, with
 weights packed beforehand where torch can do that, as a share of the time of the recurrent layer
 (forwards and backwards) or of the whole step (with embedding, loss, clipping and optimiser).
-"times torch" compares a layer with torch's own module, where ours is another.
+"times torch" compares a layer with torch's own module, where ours is another. The last rows compare
+one network with two trained side by side on half the threads each, by the characters that all read.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from charrnn.recurrence import gru
 from charrnn.training.machine import autocast
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.workers import Workers
 
 CPU = torch.device("cpu")
 VOCAB_SIZE, EMBEDDING_SIZE = 67, 32
@@ -180,8 +182,40 @@ def measure(cell: str, hidden: int, lanes: int, window: int, dtype: str) -> dict
     return row
 
 
+def measure_members(hidden: int, dtype: str) -> dict[str, Any]:
+    """Return the characters that one network reads, and two together, each on half the threads."""
+    config = ModelConfig(
+        vocab_size=VOCAB_SIZE, hidden_size=hidden, num_layers=1, embedding_size=EMBEDDING_SIZE
+    )
+    lanes, window = WINDOWS[0]
+    alone, *pair = (step_task(config, lanes, window, dtype) for _ in range(3))
+    workers = Workers(len(pair), CPU)
+
+    def together() -> None:
+        workers.map(lambda step: step(), pair)
+
+    times = side_by_side({"one": alone, "two": together})
+    rates = {"one": lanes * window / times["one"], "two": 2 * lanes * window / times["two"]}
+    return {
+        "model": f"lstm 1×{hidden}, members",
+        "one_char_per_s": rates["one"],
+        "two_char_per_s": rates["two"],
+        "two_times_one": rates["two"] / rates["one"],
+    }
+
+
+def show(row: dict[str, Any]) -> None:
+    """Print one row."""
+    figures = "  ".join(
+        f"{key} {value:,.0f}" if value >= 100 else f"{key} {value:.2f}"
+        for key, value in row.items()
+        if key != "model"
+    )
+    print(f"{row['model']:20s}  {figures}", flush=True)
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
@@ -192,14 +226,11 @@ def main() -> None:
     print(f"{arguments.dtype}: {highest / 1e9:,.0f} GFLOP/s in products of {PEAK_SIZE}×{PEAK_SIZE}")
     rows = []
     for cell, hidden, (lanes, window) in itertools.product(("lstm", "gru", "rnn"), HIDDEN, WINDOWS):
-        row = measure(cell, hidden, lanes, window, arguments.dtype)
-        rows.append(row)
-        figures = "  ".join(
-            f"{key} {value:,.0f}" if value >= 100 else f"{key} {value:.2f}"
-            for key, value in row.items()
-            if key != "model"
-        )
-        print(f"{row['model']:20s}  {figures}", flush=True)
+        rows.append(measure(cell, hidden, lanes, window, arguments.dtype))
+        show(rows[-1])
+    for hidden in (128, *HIDDEN):
+        rows.append(measure_members(hidden, arguments.dtype))
+        show(rows[-1])
     print(f"{time.time() - started:.0f} s in all")
     if arguments.json:
         record = {"machine": machine(), "dtype": arguments.dtype, "peak": highest, "rows": rows}
