@@ -103,6 +103,19 @@ def test_the_steps_of_a_time_budget_fill_the_time():
     assert longer == pytest.approx(left_s + 70_000 / 3 / 10_000, abs=0.2)
 
 
+def test_little_time_is_for_training_however_long_the_validation_text():
+    """Two seconds left, of which one reading of the validation text takes seven times as much."""
+    budget = make_budget(time_s=10.0, n_val=10**6)
+    clock = FakeClock(steps=6, seconds=0.12, chars_per_s=50_000.0)
+    plan, left_s = budget.timed_plan(6, 8.0, clock)
+    assert left_s == pytest.approx(0.47 * 2, abs=0.03)
+    assert plan == Plan(6 + round(left_s / 0.02), 1)
+    assert budget.plan(10**6).evaluations == MAX_EVALUATIONS
+    assert budget.plan(4 * 333).evaluations == 1, "four would cost more than the training"
+    assert budget.plan(4 * 4 * 334).evaluations == MIN_EVALUATIONS
+    assert budget.corrected_plan(Plan(1000, 1), 100, 8.0, 50_000.0) == Plan(150, 1)
+
+
 def test_a_machine_that_changes_its_speed_changes_the_plan(monkeypatch):
     monkeypatch.setattr("charrnn.training.budget.TRAIN_LOSS_CHARS", 0)
     budget = make_budget(time_s=100.0, n_val=0)

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -445,6 +446,26 @@ def test_a_time_budget_fixes_the_number_of_steps(prepare):
     assert len(of_type(found, events.Evaluated)) >= 1
     rates = [event.learning_rate for event in of_type(found, events.Evaluated)]
     assert rates[-1] < 0.05 * max(rates)  # the schedule came to its end
+
+
+def test_training_has_half_of_the_time_however_long_the_reading_took(prepare, monkeypatch):
+    monkeypatch.setattr("charrnn.training.measure_speed", lambda device, dtype: 1e5)
+    for late_s, is_late in ((1000, True), (0, False)):
+        trainer = prepare(texts.english(4000), time_s=20.0, started=time.monotonic() - late_s)
+        budget, used = trainer._budget, []
+
+        def timed_plan(step, elapsed_s, clock, budget=budget, used=used):
+            used.append(elapsed_s)
+            return budget.plan(30), 1.0
+
+        monkeypatch.setattr(budget, "timed_plan", timed_plan)
+        monkeypatch.setattr(budget, "corrected_plan", lambda *arguments: None)
+        found = run(trainer)
+        assert (found[-1].elapsed_s > 1000) is is_late
+        assert (used[0] >= 10) is is_late
+        assert used[0] < 100
+        notices = [event.text for event in of_type(found, events.Notice)]
+        assert any("longer than asked for" in text for text in notices) is is_late
 
 
 def test_a_step_budget_is_known_from_the_start(prepare):

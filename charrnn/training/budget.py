@@ -24,6 +24,10 @@ EVALUATION_SHARE = 0.03
 READING_COST = 1 / 3
 """Cost of reading a character in an evaluation, as a share of its cost in training."""
 MAX_EVALUATIONS, MIN_EVALUATIONS = 20, 4
+FEW_EVALUATIONS_SHARE = 0.25
+"""Share of a time budget up to which there are `MIN_EVALUATIONS`; if they cost more, fewer."""
+CLOSING_SHARE = 0.5
+"""Share of the time left that may be kept for what is measured after the last step."""
 RISING_EVALUATIONS, RISE = 3, 1.01
 """Validation keeps rising when so many losses in a row are so many times the best one."""
 TRAIN_LOSS_CHARS = 100_000
@@ -79,11 +83,13 @@ class Budget:
 
     def plan(self, total_steps: int) -> Plan:
         """Return the plan of so many steps, with as many evaluations as they can pay for."""
-        affordable = float(MAX_EVALUATIONS)
+        affordable, least = float(MAX_EVALUATIONS), float(MIN_EVALUATIONS)
         if self._evaluation_chars:
-            chars = total_steps * self.chars_per_step
-            affordable = EVALUATION_SHARE * chars / self._evaluation_chars
-        evaluations = int(min(MAX_EVALUATIONS, max(MIN_EVALUATIONS, affordable)))
+            affordable = total_steps * self.chars_per_step / self._evaluation_chars
+            if self.time_s is not None:
+                least = min(least, max(1.0, FEW_EVALUATIONS_SHARE * affordable))
+            affordable *= EVALUATION_SHARE
+        evaluations = int(min(MAX_EVALUATIONS, max(least, affordable)))
         return Plan(total_steps, min(evaluations, total_steps))
 
     def fixed_plan(self) -> Plan:
@@ -110,8 +116,9 @@ class Budget:
         if clock.seconds <= MEASURING_SHARE * self.time_s and elapsed_s <= self.time_s / 2:
             return None
         step_s = clock.seconds / clock.steps
-        left_s = max(0.0, self.time_s - elapsed_s) * (1 - EVALUATION_SHARE)
-        steps = max(1, int((left_s - self._closing_s(clock.chars_per_s)) / step_s))
+        left_s = max(0.0, self.time_s - elapsed_s)
+        left_s -= self._closing_s(clock.chars_per_s, left_s) + EVALUATION_SHARE * left_s
+        steps = max(1, int(left_s / step_s))
         steps = int(min(steps, max(1, self._most_steps - step)))
         return self.plan(step + steps), steps * step_s
 
@@ -123,7 +130,8 @@ class Budget:
             return None
         step_s = self.seconds_of(1, chars_per_s)
         needed_s = (plan.total_steps - step) * step_s
-        left_s = self.time_s - elapsed_s - self._closing_s(chars_per_s)
+        left_s = max(0.0, self.time_s - elapsed_s)
+        left_s -= self._closing_s(chars_per_s, left_s)
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
             return None
         total_steps = int(min(step + max(1, int(left_s / step_s)), self._most_steps))
@@ -154,6 +162,6 @@ class Budget:
         """Return how long so many steps take at a speed."""
         return steps * self.chars_per_step / max(chars_per_s, 1e-9)
 
-    def _closing_s(self, chars_per_s: float) -> float:
-        """Estimate the time of what is measured after the last step."""
-        return self._closing_chars / max(chars_per_s, 1.0)
+    def _closing_s(self, chars_per_s: float, left_s: float) -> float:
+        """Return how much of the time left to keep for what is measured after the last step."""
+        return min(self._closing_chars / max(chars_per_s, 1.0), CLOSING_SHARE * left_s)

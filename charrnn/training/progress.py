@@ -28,6 +28,8 @@ class Progress:
     """Evaluations since the best one."""
     evaluated_step: int = -1
     """Step of the last evaluation."""
+    uncounted_s: float = 0.0
+    """Seconds of preparation beyond the share that a time budget has for it."""
     is_ending: bool = False
     """True when the plan has been shortened because validation loss kept rising."""
     caution: Caution = field(default_factory=Caution)
@@ -73,6 +75,7 @@ class Progress:
             "best_step": self.best_step,
             "stale": self.stale,
             "evaluated_step": self.evaluated_step,
+            "uncounted_s": self.uncounted_s,
             "is_ending": self.is_ending,
             "rate_scale": self.caution.rate_scale,
             "rollbacks": self.caution.rollbacks,
@@ -91,6 +94,7 @@ class Progress:
             best_step=record["best_step"],
             stale=record["stale"],
             evaluated_step=record["evaluated_step"],
+            uncounted_s=record["uncounted_s"],
             is_ending=record["is_ending"],
             caution=Caution(record["rollbacks"], record["rate_scale"]),
             metrics=list(record["metrics"]),

@@ -30,6 +30,9 @@ from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
 
 REPORT_EVERY_S = 0.2
+MOST_PREPARATION = 0.5
+"""Share of a time budget that reading the text may use up; training has the rest however long the
+text is."""
 
 
 class Trainer:
@@ -82,6 +85,11 @@ class Trainer:
     def _elapsed_s(self) -> float:
         return self._elapsed_before + time.monotonic() - self._started
 
+    @property
+    def _counted_s(self) -> float:
+        """How much of a time budget is used up."""
+        return self._elapsed_s - self._progress.uncounted_s
+
     def run(self) -> Iterator[events.Event]:
         """Train to the end of the budget, yielding what happens.
 
@@ -95,6 +103,9 @@ class Trainer:
             self._elapsed_before = self._resume["elapsed_s"]
         else:
             self._learner.settle_dtype()
+            if self.training.time_s is not None:
+                late_s = self._elapsed_s - MOST_PREPARATION * self.training.time_s
+                self._progress.uncounted_s = max(0.0, late_s)
             self._save_state()  # something to roll back to
         yield self._started_event()
         yield from self._notices()
@@ -116,6 +127,12 @@ class Trainer:
             yield events.Notice(
                 text=f"the text is short: {used[0]} lanes of {used[1]} characters "
                 f"instead of {asked[0]} of {asked[1]}"
+            )
+        late_s = self._progress.uncounted_s
+        if late_s:
+            yield events.Notice(
+                text="reading the text has used up the time: training has half of it all the same, "
+                f"so the run takes {late_s:.0f}s longer than asked for"
             )
         for text in advice(self.corpus):
             yield events.Notice(text=text)
@@ -139,7 +156,7 @@ class Trainer:
             clock.tick(progress.step, learner.windows.served)
             self._speed = clock.chars_per_s
             if progress.plan is None:
-                timed = self._budget.timed_plan(progress.step, self._elapsed_s, clock)
+                timed = self._budget.timed_plan(progress.step, self._counted_s, clock)
                 if timed is not None:
                     yield self._follow(*timed)
                     if self._budget.is_cut(timed[0]):
@@ -191,7 +208,7 @@ class Trainer:
             return
         before = progress.plan.total_steps
         plan = self._budget.corrected_plan(
-            progress.plan, progress.step, self._elapsed_s, self._speed
+            progress.plan, progress.step, self._counted_s, self._speed
         )
         if plan is not None:
             progress.plan = plan
