@@ -47,6 +47,9 @@ Their model is as wide as they are together, so there is an end to it."""
 ENOUGH_PASSES = 9.0
 """Passes over a million characters after which a second network is worth more than as many passes
 again; over a shorter text more, as the root of its length is smaller."""
+ALONE, TOGETHER = (0.25, 0.2), (0.1, 0.1)
+"""Dropout and recurrent dropout, where they pay, of a single network and of members: these may
+learn more by heart, for their mean does not."""
 SHORT_TEXT = 500_000
 """Characters below which recurrent dropout pays however often they are read beyond a few times."""
 
@@ -107,12 +110,13 @@ def choose_size(
     weight_decay = min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars)))
     if is_dropped and is_short:  # what recurrent dropout does, weight decay need not
         weight_decay /= 2
+    dropout, recurrent_dropout = ALONE if members == 1 else TOGETHER
     return Size(
         hidden_size=hidden,
         embedding_size=embedding,
         members=members,
-        dropout=0.25 if is_often_read else 0.0,
-        recurrent_dropout=0.2 if is_dropped else 0.0,
+        dropout=dropout if is_often_read else 0.0,
+        recurrent_dropout=recurrent_dropout if is_dropped else 0.0,
         weight_decay=round(weight_decay, 3),
         # twice the rate gains 0.02 nats on the first passes, and nothing on later ones
         learning_rate=2.4e-2 if hidden <= 256 and passes < FEW_PASSES else 1.2e-2,
