@@ -15,6 +15,9 @@ the whole as validation (docs/recipes.md has the figures):
     1 M     14 M    512               0.25, 0, 0.05
     1 M     36 M    512               0.25, 0.2, 0.05
 
+These are of a network that is alone. Where one would read the text so often that more passes gain
+little, the time goes into several networks, whose mean is the model; they need less dropout.
+
 The shorter the text, and the more often it is read, the more it must be kept from being learned by
 heart; read more than some fifty times, it is, whatever the settings.
 """
