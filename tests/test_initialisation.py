@@ -107,7 +107,7 @@ def test_recurrent_dropout_is_a_mask_on_the_columns_of_the_recurrent_weights(cel
     state = [tuple(torch.randn_like(part) for part in parts) for parts in network.initial_state(3)]
     kept = torch.tensor([[1.0, 0, 1, 0, 0, 1], [0, 1.0, 1, 1, 0, 1]])
     masks = list(kept)
-    monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda x, _: x.copy_(masks.pop(0)))
+    monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda x, _, generator: x.copy_(masks.pop(0)))
     logits = network.train()(ids, state)[0]
     assert not masks
     gradients = torch.autograd.grad(logits.sum(), [*network.layers.parameters()])
