@@ -145,6 +145,8 @@ def test_time_left_over_goes_into_more_networks():
     assert members[:2] == [1, 1]
     assert members[-1] == max(ENSEMBLES)
     assert shape(10**8, time_s=3600)[1].members == 1, "a long text is not read often enough"
+    default = shape(10**6, time_s=600)[1]
+    assert (default.members, default.dropout) == (2, 0), "each reads the text less than ten times"
     for n_chars in (10**4, 10**5, 10**6, 10**7):
         assert ENOUGH_PASSES <= enough_passes(n_chars) <= MOST_PASSES
 
