@@ -51,25 +51,31 @@ class BlockMatrix:
     """
 
     def __init__(self, rows: Array, bounds: Sequence[int]) -> None:
-        """Keep the blocks."""
-        places = [
-            (slice(top + start, top + end), slice(start, end))
-            for top in range(0, len(rows), rows.shape[1])
+        """Keep the blocks, those of the same units one above the other: fewer, larger products."""
+        self._hidden = rows.shape[1]
+        gates = rows.reshape(-1, self._hidden, self._hidden)
+        self._blocks = [
+            (start, end, Matrix(gates[:, start:end, start:end].reshape(-1, end - start)))
             for start, end in pairwise(bounds)
         ]
-        self._blocks = [(*place, Matrix(rows[place])) for place in places]
 
     def bind(self, x: Array, out: Array) -> Callable[[], Any]:
         """Return a call that multiplies what is in `x` now and puts the product into `out`."""
-        calls = [
-            block.bind(x[..., columns], out[..., rows]) for rows, columns, block in self._blocks
-        ]
+        gates = out.reshape(*out.shape[:-1], -1, self._hidden)
+        assert np.shares_memory(gates, out)
+        calls = []
+        for start, end, block in self._blocks:
+            product = np.empty((*out.shape[:-1], len(block.rows)), out.dtype)
+            parts = product.reshape(*out.shape[:-1], -1, end - start)
+            multiply = block.bind(x[..., start:end], product)
+            calls.append((multiply, parts, gates[..., start:end]))
 
-        def multiply() -> None:
-            for call in calls:
-                call()
+        def multiply_all() -> None:
+            for multiply, parts, place in calls:
+                multiply()
+                place[...] = parts
 
-        return multiply
+        return multiply_all
 
 
 def recurrent_matrix(rows: Array) -> Matrix | BlockMatrix:
