@@ -42,6 +42,7 @@ from charrnn.sizing import complete_settings
 from charrnn.training.evaluate import mean_loss
 from charrnn.training.learner import Learner
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.schedule import FINAL_FRACTION, WARMUP_STEPS
 
 SHORT = {"dropout": 0.25, "recurrent_dropout": 0.2}
 """What `--limit` adds to the base."""
@@ -50,7 +51,7 @@ SOAP_RATE = 3e-3
 
 def cosine(done: float) -> float:
     """Return the share of the peak rate when a share of the run is done."""
-    return 0.002 + 0.998 * 0.5 * (1 + math.cos(math.pi * done))
+    return FINAL_FRACTION + (1 - FINAL_FRACTION) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def linear(done: float) -> float:
@@ -121,7 +122,7 @@ class Change:
     before_step: Callable[[Learner, float, np.random.Generator], None] = no_change
     """Called with the share of the run that is done."""
     schedule: Callable[[float], float] = cosine
-    warmup: int = 100
+    warmup: int = WARMUP_STEPS
     """Steps."""
     average: float = 0.0
     """Share of the running mean of the weights kept at each step; 0: the last weights count."""

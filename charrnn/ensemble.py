@@ -40,9 +40,9 @@ class Ensemble(nn.Module):
     def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Return the mean logits after each character `[B, T, V]`, and the state after the last."""
         logits, after = [], []
-        layers = self._configs[0].num_layers
-        for k, member in enumerate(self._networks):
-            logits_BTV, end = member(ids_BT, state[k * layers : (k + 1) * layers])
+        states = split_state(state, len(self._networks))
+        for member, before in zip(self._networks, states, strict=True):
+            logits_BTV, end = member(ids_BT, before)
             logits.append(logits_BTV.float())
             after += end
         return torch.stack(logits).mean(0), after
@@ -59,6 +59,12 @@ class Ensemble(nn.Module):
 
 
 Network = CharNetwork | Ensemble
+
+
+def split_state(state: NetworkState, n: int) -> list[NetworkState]:
+    """Return the state of each of `n` members."""
+    layers = len(state) // n
+    return [state[k : k + layers] for k in range(0, len(state), layers)]
 
 
 def together(members: Sequence[CharNetwork]) -> Network:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from charrnn.batches import DocumentBatches, Lanes, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus
-from charrnn.ensemble import together
+from charrnn.ensemble import split_state, together
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
 from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
@@ -89,8 +89,7 @@ class Learner:
             rate_factor: learning rates as a share of their peaks.
         """
         window = self.windows.next_window()
-        layers = len(self.state) // len(self.members)
-        states = [self.state[k : k + layers] for k in range(0, len(self.state), layers)]
+        states = split_state(self.state, len(self.members))
 
         def learn(
             member: CharNetwork, optimizers: list[Optimizer], state: NetworkState

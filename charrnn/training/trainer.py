@@ -129,10 +129,10 @@ class Trainer:
                 f"instead of {asked[0]} of {asked[1]}"
             )
         late_s = self._progress.uncounted_s
-        if late_s:
+        if late_s and self._resume is None:
             yield events.Notice(
-                text="reading the text has used up the time: training has half of it all the same, "
-                f"so the run takes {late_s:.0f}s longer than asked for"
+                text="starting up and reading the text took more than half of the time: training "
+                f"has the other half, so the run takes {math.ceil(late_s)}s longer than asked for"
             )
         for text in advice(self.corpus):
             yield events.Notice(text=text)
