@@ -26,8 +26,7 @@ def merge(
 ) -> None:
     """Make one model of several, better than they are on average and mostly than each of them.
 
-    Train on the same text with other seeds, then merge. The logits of the merged model are the
-    mean of those of its parts, and it is as wide as they are together.
+    Train on the same text with other seeds, then merge: the logits are the mean of the parts'.
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count
