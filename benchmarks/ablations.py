@@ -39,7 +39,7 @@ from charrnn.config import CorpusConfig
 from charrnn.corpus import Corpus, encode_corpus
 from charrnn.network import CharNetwork
 from charrnn.sizing import complete_settings
-from charrnn.training.evaluate import mean_loss
+from charrnn.training.evaluate import measure, text_windows
 from charrnn.training.learner import Learner
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import FINAL_FRACTION, WARMUP_STEPS
@@ -217,7 +217,8 @@ def main() -> None:
             for seed in range(arguments.seeds):
                 learner = prepare(corpus, change, base, seed)
                 network = train(learner, change, arguments.chars, seed)
-                losses.append(mean_loss(network, corpus.val_ids, learner.device, "float32"))
+                windows = text_windows(corpus.val_ids)
+                losses.append(measure(network, windows, learner.device, "float32").loss)
             seconds = (time.monotonic() - started) / arguments.seeds
             mean = sum(losses) / len(losses)
             spread = f"from {min(losses):.4f} to {max(losses):.4f}"

@@ -62,7 +62,9 @@ class Evaluated:
     train_loss: float | None
     """Mean since the last evaluation; None before the first step."""
     val_loss: float | None
-    """None when the corpus is too small to have a validation text."""
+    """With the logits scaled; None when the corpus is too small to have a validation text."""
+    logit_scale: float
+    """Factor of the logits that fits the validation text; 1 where none is fitted."""
     learning_rate: float
     chars_per_s: float
     is_best: bool
@@ -96,7 +98,7 @@ class Finished:
     val_loss: float | None
     """Of the best model, its logits scaled."""
     logit_scale: float
-    """What the logits were multiplied by to fit the validation text; 1 for nothing."""
+    """Factor of its logits."""
     train_loss: float
     """On a piece of the training text, measured like the validation loss."""
     verdict: str

@@ -14,6 +14,7 @@ from charrnn import api
 from charrnn.cli.info import info
 from charrnn.errors import RunError
 from charrnn.modelfile import load_model, save_model
+from charrnn.training.evaluate import Measured
 from charrnn.training.saving import RunFiles
 
 SHAPE = {"hidden_size": 16, "embedding_size": 8, "batch_size": 8, "bptt": 16}
@@ -57,8 +58,8 @@ def patient(prepare, monkeypatch):
     trainer = prepare(texts.english(3000), steps=400, patience=2)
     losses = iter([3.0, 2.0, 2.5, 2.625])
 
-    def measure(*, validation, limit=None):
-        return next(losses) if validation else 1.5
+    def measure(*, validation, calibrate=False, limit=None):
+        return Measured(next(losses) if validation else 1.5, 1.0)
 
     monkeypatch.setattr(trainer._learner, "measure", measure)
     return trainer, list(trainer.run())[-1]

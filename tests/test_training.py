@@ -27,7 +27,7 @@ from charrnn.network import CharNetwork
 from charrnn.scoring import char_logprobs
 from charrnn.training import learner as learner_module
 from charrnn.training import trainer as trainer_module
-from charrnn.training.evaluate import mean_loss
+from charrnn.training.evaluate import measure, text_windows
 from charrnn.vocab import Vocabulary
 
 CPU = torch.device("cpu")
@@ -540,6 +540,10 @@ def test_unknown_characters_in_the_validation_text_are_charged(prepare):
 # measuring
 
 
+def mean_loss(network, ids, **limit):
+    return measure(network, text_windows(ids, **limit), CPU, "float32").loss
+
+
 def test_many_lanes_measure_almost_what_one_lane_does(monkeypatch):
     text = texts.english(6000)
     vocabulary = Vocabulary(set(text))
@@ -548,15 +552,15 @@ def test_many_lanes_measure_almost_what_one_lane_does(monkeypatch):
     network = CharNetwork(
         reference.make_config("lstm", layers=2, embedding=4, vocab_size=len(vocabulary), hidden=20)
     )
-    many = mean_loss(network, ids, CPU, "float32")
+    many = mean_loss(network, ids)
     monkeypatch.setattr("charrnn.training.evaluate.LANES", 1)
-    one = mean_loss(network, ids, CPU, "float32")
+    one = mean_loss(network, ids)
     assert many == pytest.approx(one, rel=1e-4)
 
     engine = Engine(network.config, network.export_weights(), np.float64)
     logprobs = char_logprobs(engine, vocabulary, text)
     assert one == pytest.approx(-logprobs.mean(), rel=1e-6)
-    limited = mean_loss(network, ids, CPU, "float32", limit=777)
+    limited = mean_loss(network, ids, limit=777)
     assert limited == pytest.approx(-logprobs[:777].mean(), rel=1e-6)
 
 
@@ -565,8 +569,8 @@ def test_measuring_leaves_the_network_as_it_was(prepare):
     trainer = prepare(texts.english(2000), steps=2, dropout=0.5)
     network = trainer._learner.network.train()
     before = torch.get_rng_state()
-    first = mean_loss(network, trainer.corpus.ids, CPU, "float32")
-    assert mean_loss(network, trainer.corpus.ids, CPU, "float32") == first
+    first = mean_loss(network, trainer.corpus.ids)
+    assert mean_loss(network, trainer.corpus.ids) == first
     assert torch.equal(torch.get_rng_state(), before)
     assert network.training
     assert all(p.grad is None for p in network.parameters())

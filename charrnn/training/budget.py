@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from charrnn.config import TrainingConfig
-from charrnn.training import calibration
 from charrnn.training.clock import Clock
 
 MEASURING_SHARE = 0.04
@@ -75,10 +74,7 @@ class Budget:
         )
         self._evaluation_chars = READING_COST * n_val
         """Cost of an evaluation, as characters trained on for the same price."""
-        closing = n_val + min(n_train, TRAIN_LOSS_CHARS)
-        if training.calibrate:
-            closing += calibration.chars_read(n_val)
-        self._closing_chars = READING_COST * closing
+        self._closing_chars = READING_COST * (n_val + min(n_train, TRAIN_LOSS_CHARS))
         """And of all that is measured after the last step."""
 
     def plan(self, total_steps: int) -> Plan:

@@ -1,9 +1,11 @@
 """How sure of itself a model should be: one factor for all its logits.
 
 A network is surer of what comes next in a text it has not read than it has reason to be.
-The factor that fits the validation text best is found when training is over and multiplied into
-the output weights: temperature scaling, Guo et al. 2017. It is a single number, fitted on a text of
-thousands of characters, so that this text stays as good a judge as before.
+The factor that fits the validation text best is found at every evaluation, and multiplied into the
+output weights of the model that is saved: temperature scaling, Guo et al. 2017. So models are
+judged as they will be used: by what they know, not by how sure they are of it. The factor is a
+single number, fitted on a text of thousands of characters, so that this text stays as good a judge
+as before.
 """
 
 from __future__ import annotations
@@ -12,16 +14,12 @@ from collections.abc import Callable
 
 ENOUGH_CHARS = 2_000
 """Characters of validation text below which nothing is fitted."""
-MOST_CHARS = 50_000
-"""Characters that are read for each factor tried."""
+MOST_CHARS, MOST_LOGITS = 50_000, 2**25
+"""The factor is fitted to so many characters, fewer where a large alphabet makes more logits (128
+MiB) of them."""
 TRIALS = 6
 STEP = 0.1
 LEAST, LARGEST = 0.5, 1.5
-
-
-def chars_read(n_val: int) -> int:
-    """Return how many characters of a validation text the fit and the loss after it read."""
-    return TRIALS * min(n_val, MOST_CHARS) + n_val if n_val >= ENOUGH_CHARS else 0
 
 
 def fit_scale(loss_at: Callable[[float], float]) -> float:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from charrnn.batches import IGNORE, Window, document_windows, evaluation_windows
 from charrnn.corpus import Corpus
 from charrnn.ensemble import Network
 from charrnn.network import NetworkState, detach
+from charrnn.training.calibration import MOST_CHARS, MOST_LOGITS, fit_scale
 from charrnn.training.machine import autocast
 from charrnn.vocab import Ids
 
@@ -30,17 +33,25 @@ def window_loss(
     Targets marked `IGNORE` add nothing to the sum. The state returned is not detached; after a
     stateless window it is the one that was given.
     """
-    inputs_BT = torch.from_numpy(window.inputs_BT).to(device, non_blocking=True)
-    targets_BT = torch.from_numpy(window.targets_BT).to(device, non_blocking=True)
-    with autocast(device, dtype):
-        logits_BTV, after = network(inputs_BT, _state_before(network, window, state))
+    logits_BTV, targets_BT, after = _read(network, window, state, device, dtype)
     loss = F.cross_entropy(
         logits_BTV.float().flatten(0, 1),
         targets_BT.flatten(),
         ignore_index=IGNORE,
         reduction="sum",
     )
-    return loss, state if window.stateless else after
+    return loss, after
+
+
+def _read(
+    network: Network, window: Window, state: NetworkState, device: torch.device, dtype: str
+) -> tuple[Tensor, Tensor, NetworkState]:
+    """Return the logits of a window, its targets, and the state to carry on."""
+    inputs_BT = torch.from_numpy(window.inputs_BT).to(device, non_blocking=True)
+    targets_BT = torch.from_numpy(window.targets_BT).to(device, non_blocking=True)
+    with autocast(device, dtype):
+        logits_BTV, after = network(inputs_BT, _state_before(network, window, state))
+    return logits_BTV, targets_BT, state if window.stateless else after
 
 
 def _state_before(network: Network, window: Window, state: NetworkState) -> NetworkState:
@@ -55,69 +66,110 @@ def _state_before(network: Network, window: Window, state: NetworkState) -> Netw
     return detach(state, torch.from_numpy(window.keep_B).to(state[0][0].device))
 
 
-def mean_loss(
-    network: Network,
-    ids: Ids,
-    device: torch.device,
-    dtype: str,
-    *,
-    limit: int | None = None,
-) -> float:
-    """Return the mean cross-entropy over a text in nats per character.
+@dataclass(frozen=True)
+class Measured:
+    """What a reading of a text has shown."""
 
-    The text is read in up to `LANES` lanes, each warmed up on the characters before its part.
+    loss: float
+    """Mean cross-entropy with the logits scaled, in nats per character."""
+    logit_scale: float
+    """Factor of the logits; 1 where none was asked for."""
+
+
+def text_windows(ids: Ids, *, limit: int | None = None) -> Iterator[Window]:
+    """Return windows that measure a text.
+
+    It is read in up to `LANES` lanes, each warmed up on the characters before its part.
     """
     n = len(ids) if limit is None else min(limit, len(ids))
     lanes = max(1, min(LANES, n // (2 * WARMUP)))
-    windows = evaluation_windows(ids, batch_size=lanes, bptt=WINDOW, warmup=WARMUP, limit=limit)
-    return _mean(network, windows, device, dtype)
+    return evaluation_windows(ids, batch_size=lanes, bptt=WINDOW, warmup=WARMUP, limit=limit)
 
 
-def mean_document_loss(
-    network: Network,
-    corpus: Corpus,
-    device: torch.device,
-    dtype: str,
-    *,
-    validation: bool,
-    limit: int | None = None,
-) -> float:
-    """Return the mean cross-entropy over documents, in nats per character and EOS.
+def corpus_windows(
+    corpus: Corpus, *, validation: bool, limit: int | None = None
+) -> Iterator[Window]:
+    """Yield windows that measure one part of a corpus: its text, or its documents with EOS.
 
     Args:
-        network: what to measure.
-        corpus: one with documents.
-        device: where to compute.
-        dtype: precision of the products.
-        validation: the validation documents, or else the training documents.
+        corpus: encoded text.
+        validation: the validation part, or else the training part.
         limit: stop after so many ids.
     """
-    documents = corpus.documents
-    assert documents is not None
-
-    def windows() -> Iterator[Window]:
-        left = math.inf if limit is None else limit
-        for spans in documents.all_spans(validation=validation):
-            lengths = np.cumsum(spans[:, 1] - spans[:, 0])
-            spans = spans[: int(np.searchsorted(lengths, left)) + 1]
-            yield from document_windows(corpus.ids, spans, batch_size=LANES, bptt=WINDOW)
-            left -= int(lengths[-1]) if len(lengths) else 0
-            if left <= 0:
-                return
-
-    return _mean(network, windows(), device, dtype)
+    if corpus.documents is None:
+        ids = corpus.val_ids if validation else corpus.train_ids
+        yield from text_windows(ids, limit=limit)
+        return
+    left = math.inf if limit is None else limit
+    for spans in corpus.documents.all_spans(validation=validation):
+        lengths = np.cumsum(spans[:, 1] - spans[:, 0])
+        spans = spans[: int(np.searchsorted(lengths, left)) + 1]
+        yield from document_windows(corpus.ids, spans, batch_size=LANES, bptt=WINDOW)
+        left -= int(lengths[-1]) if len(lengths) else 0
+        if left <= 0:
+            return
 
 
 @torch.no_grad()
-def _mean(network: Network, windows: Iterator[Window], device: torch.device, dtype: str) -> float:
+def measure(
+    network: Network,
+    windows: Iterable[Window],
+    device: torch.device,
+    dtype: str,
+    *,
+    calibrate: bool = False,
+) -> Measured:
+    """Read a text once, without learning from it.
+
+    Args:
+        network: what to measure.
+        windows: of the text.
+        device: where to compute.
+        dtype: precision of the products.
+        calibrate: fit a factor of the logits to the first windows, and measure with it.
+    """
     was_training = network.training
     network.eval()
-    state: NetworkState = []
+    predictions = _predictions(network, windows, device, dtype)
+    first, scale = [], 1.0
+    if calibrate:
+        first = _first(predictions)
+        scale = fit_scale(lambda scale: sum(float(_loss(*pair, scale)) for pair in first))
     total = torch.zeros((), dtype=torch.float64, device=device)
     count = 0
-    for window in windows:
-        loss, state = window_loss(network, window, state, device, dtype)
-        total += loss.double()
-        count += window.n_targets
+    for logits_NV, targets_N in chain(first, predictions):
+        total += _loss(logits_NV, targets_N, scale).double()
+        count += len(targets_N)
     network.train(was_training)
-    return float(total) / count
+    return Measured(float(total) / count, scale)
+
+
+def _predictions(
+    network: Network, windows: Iterable[Window], device: torch.device, dtype: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the targets that count, and the logits they were expected with, window by window."""
+    state: NetworkState = []
+    for window in windows:
+        logits_BTV, targets_BT, state = _read(network, window, state, device, dtype)
+        logits_NV, targets_N = logits_BTV.float().flatten(0, 1), targets_BT.flatten()
+        if window.n_targets < len(targets_N):
+            counts_N = targets_N != IGNORE
+            logits_NV, targets_N = logits_NV[counts_N], targets_N[counts_N]
+        yield logits_NV, targets_N
+
+
+def _first(predictions: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Take as many predictions as the factor is fitted to."""
+    taken, n_chars, n_logits = [], 0, 0
+    for logits_NV, targets_N in predictions:
+        taken.append((logits_NV, targets_N))
+        n_chars += len(targets_N)
+        n_logits += logits_NV.numel()
+        if n_chars >= MOST_CHARS or n_logits >= MOST_LOGITS:
+            break
+    return taken
+
+
+def _loss(logits_NV: Tensor, targets_N: Tensor, scale: float) -> Tensor:
+    """Return the summed cross-entropy with all logits times `scale`, in nats."""
+    return F.cross_entropy(logits_NV * scale, targets_N, reduction="sum")

@@ -15,7 +15,7 @@ from charrnn.corpus import Corpus
 from charrnn.ensemble import split_state, together
 from charrnn.modelfile import SavedModel
 from charrnn.network import CharNetwork, NetworkState, detach
-from charrnn.training.evaluate import mean_document_loss, mean_loss, window_loss
+from charrnn.training.evaluate import Measured, corpus_windows, measure, window_loss
 from charrnn.training.machine import choose_device, choose_dtype
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.meter import Meter
@@ -136,42 +136,25 @@ class Learner:
         """Of the members' dropout masks."""
         return [member.generator for member in self.members if member.generator is not None]
 
-    def scaled_loss(self, scale: float, *, limit: int | None = None) -> float:
-        """Return the loss on the validation text with all logits times `scale`."""
-        output = [
-            parameter.detach()
-            for member in self.members
-            for parameter in member.output.parameters()
-        ]
-        before = [parameter.clone() for parameter in output]
-        for parameter in output:
-            parameter.mul_(scale)
-        loss = self.measure(validation=True, limit=limit)
-        for parameter, value in zip(output, before, strict=True):
-            parameter.copy_(value)
-        return loss
-
     @property
     def learning_rate(self) -> float:
         """AdamW's learning rate in the last step."""
         return float(self.optimizers[0].param_groups[0]["lr"])
 
-    def measure(self, *, validation: bool, limit: int | None = None) -> float:
+    def measure(
+        self, *, validation: bool, calibrate: bool = False, limit: int | None = None
+    ) -> Measured:
         """Return the loss on one part of the corpus, in nats per character.
 
         Neither weights nor random generators change.
 
         Args:
             validation: read the validation text, or else the training text.
+            calibrate: measure with the factor of the logits that fits the text best.
             limit: stop after so many characters.
         """
-        network, device, dtype, corpus = self.network, self.device, self.dtype, self.corpus
-        if corpus.documents is not None:
-            return mean_document_loss(
-                network, corpus, device, dtype, validation=validation, limit=limit
-            )
-        ids = corpus.val_ids if validation else corpus.train_ids
-        return mean_loss(network, ids, device, dtype, limit=limit)
+        windows = corpus_windows(self.corpus, validation=validation, limit=limit)
+        return measure(self.network, windows, self.device, self.dtype, calibrate=calibrate)
 
     def to_record(self) -> dict[str, Any]:
         """Return what goes on beside the arrays of a checkpoint, as JSON values."""

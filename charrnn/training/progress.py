@@ -23,6 +23,8 @@ class Progress:
     """None until a time budget has been measured."""
     best: float = math.inf
     """Loss of the best model so far."""
+    best_scale: float = 1.0
+    """What its logits were multiplied by."""
     best_step: int = 0
     stale: int = 0
     """Evaluations since the best one."""
@@ -56,11 +58,18 @@ class Progress:
         """True when the plan has an evaluation after this step."""
         return self.plan is not None and self.plan.evaluates_after(self.step)
 
-    def judge(self, loss: float, *, is_first: bool) -> bool:
-        """Take note of an evaluation and say whether it is the best; the first one always is."""
+    def judge(self, loss: float, scale: float, *, is_first: bool) -> bool:
+        """Take note of an evaluation and say whether it is the best; the first one always is.
+
+        Args:
+            loss: of the model with its logits scaled.
+            scale: factor of the logits.
+            is_first: there is no model yet.
+        """
         self.evaluated_step = self.step
         if loss < self.best or is_first:
-            self.best, self.best_step, self.stale = loss, self.step, 0
+            self.best, self.best_scale = loss, scale
+            self.best_step, self.stale = self.step, 0
             return True
         self.stale += 1
         return False
@@ -72,6 +81,7 @@ class Progress:
             "total_steps": self.total_steps,
             "evaluations": None if self.plan is None else self.plan.evaluations,
             "best": None if math.isinf(self.best) else self.best,
+            "best_scale": self.best_scale,
             "best_step": self.best_step,
             "stale": self.stale,
             "evaluated_step": self.evaluated_step,
@@ -91,6 +101,7 @@ class Progress:
             step=record["step"],
             plan=None if total_steps is None else Plan(total_steps, record["evaluations"]),
             best=math.inf if record["best"] is None else record["best"],
+            best_scale=record["best_scale"],
             best_step=record["best_step"],
             stale=record["stale"],
             evaluated_step=record["evaluated_step"],

@@ -41,13 +41,17 @@ class RunFiles:
     def model_of(
         self, learner: Learner, progress: Progress, evaluated: events.Evaluated
     ) -> SavedModel:
-        """Return the network as it is now, with the record of its training."""
-        corpus = self._corpus
+        """Return the network as it is now, its logits scaled, with the record of its training."""
+        corpus, scale = self._corpus, evaluated.logit_scale
+        weights = learner.network.export_weights()
+        for name in weights:
+            if name.startswith("output."):
+                weights[name] = weights[name] * np.float32(scale)
         return SavedModel(
             config=learner.network.config,
             vocabulary=corpus.vocabulary,
             text=corpus.config.text,
-            weights=learner.network.export_weights(),
+            weights=weights,
             training={
                 "corpus": {
                     "name": corpus.name,
@@ -65,6 +69,7 @@ class RunFiles:
                 "epochs": evaluated.epoch,
                 "elapsed_s": evaluated.elapsed_s,
                 "val_loss_nats": evaluated.val_loss,
+                "logit_scale": scale,
                 "train_loss_nats": evaluated.train_loss,
                 "curve": progress.metrics,
             },
@@ -151,25 +156,6 @@ class RunFiles:
                 training = {**saved.training, "verdict": verdict}
                 save_model(path, dataclasses.replace(saved, training=training))
 
-    def scale_best(self, scale: float, val_loss: float) -> None:
-        """Multiply the logits of the best model, and note the factor and what it brings.
-
-        Args:
-            scale: factor of the logits.
-            val_loss: of the model with it, in nats per character.
-
-        Raises:
-            ModelFileError: the model has been damaged since it was saved.
-            StorageError: the file cannot be written.
-        """
-        saved = load_model(self._run.model)
-        weights = {
-            name: array * np.float32(scale) if name.startswith("output.") else array
-            for name, array in saved.weights.items()
-        }
-        training = {**saved.training, "logit_scale": scale, "val_loss_nats": val_loss}
-        save_model(self._run.model, dataclasses.replace(saved, weights=weights, training=training))
-
     def close(self) -> None:
         """Take away the resume state of a finished run."""
         self._run.resume.unlink(missing_ok=True)
@@ -183,6 +169,7 @@ def metrics_row(evaluated: events.Evaluated) -> dict[str, Any]:
         "elapsed_s": evaluated.elapsed_s,
         "train_loss_nats": evaluated.train_loss,
         "val_loss_nats": evaluated.val_loss,
+        "logit_scale": evaluated.logit_scale,
         "learning_rate": evaluated.learning_rate,
         "chars_per_s": evaluated.chars_per_s,
     }

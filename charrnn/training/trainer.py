@@ -14,10 +14,10 @@ from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus import Corpus, advice
 from charrnn.errors import DivergenceError
-from charrnn.modelfile import SavedModel, load_model
+from charrnn.modelfile import SavedModel
 from charrnn.runs import RunDirectory
 from charrnn.training.budget import TRAIN_LOSS_CHARS, Budget, Plan
-from charrnn.training.calibration import ENOUGH_CHARS, MOST_CHARS, fit_scale
+from charrnn.training.calibration import ENOUGH_CHARS
 from charrnn.training.checkpoint import read_record
 from charrnn.training.clock import Clock
 from charrnn.training.divergence import CHECK_EVERY, has_diverged
@@ -241,14 +241,18 @@ class Trainer:
         """Measure on the validation text, save, and show a sample."""
         learner, progress = self._learner, self._progress
         train_loss = learner.meter.take()
-        val_loss = learner.measure(validation=True) if self.corpus.n_val else None
+        val_loss, scale = None, 1.0
+        if self.corpus.n_val:
+            calibrate = self.training.calibrate and self.corpus.n_val >= ENOUGH_CHARS
+            measured = learner.measure(validation=True, calibrate=calibrate)
+            val_loss, scale = measured.loss, measured.logit_scale
         judged = train_loss if val_loss is None else val_loss
         if judged is None:  # stopped before the first step
             judged = math.inf
         elif not math.isfinite(judged):
             yield self._roll_back()
             return
-        is_best = progress.judge(judged, is_first=not self.run_directory.model.exists())
+        is_best = progress.judge(judged, scale, is_first=not self.run_directory.model.exists())
         evaluated = events.Evaluated(
             step=progress.step,
             total_steps=progress.total_steps,
@@ -256,6 +260,7 @@ class Trainer:
             elapsed_s=self._elapsed_s,
             train_loss=train_loss,
             val_loss=val_loss,
+            logit_scale=scale,
             learning_rate=learner.learning_rate,
             chars_per_s=self._speed,
             is_best=is_best,
@@ -288,12 +293,10 @@ class Trainer:
             )
         progress, windows = self._progress, self._learner.windows
         is_complete = not self.stop_requested or progress.is_complete
-        train_loss = self._learner.measure(validation=False, limit=TRAIN_LOSS_CHARS)
+        train_loss = self._learner.measure(validation=False, limit=TRAIN_LOSS_CHARS).loss
         judgement = verdict(progress.metrics, train_loss)
         self._files.add_verdict(judgement)
-        val_loss, scale = progress.best, 1.0
         if is_complete:
-            val_loss, scale = self._calibrate()
             self._files.close()
         end = "patience" if progress.is_stale else "complete"
         return events.Finished(
@@ -303,28 +306,12 @@ class Trainer:
             step=progress.step,
             elapsed_s=self._elapsed_s,
             best_step=progress.best_step,
-            val_loss=val_loss if self.corpus.n_val else None,
-            logit_scale=scale,
+            val_loss=progress.best if self.corpus.n_val else None,
+            logit_scale=progress.best_scale,
             train_loss=train_loss,
             verdict=judgement,
             padding_share=1 - windows.served / max(1, windows.computed),
         )
-
-    def _calibrate(self) -> tuple[float, float]:
-        """Scale the logits of the best model; return its validation loss then, and the factor.
-
-        Nothing is changed where that would not be better, or the text is too short to tell.
-        """
-        learner, best = self._learner, self._progress.best
-        if not self.training.calibrate or self.corpus.n_val < ENOUGH_CHARS:
-            return best, 1.0
-        learner.network.import_weights(load_model(self.run_directory.model).weights)
-        scale = fit_scale(lambda scale: learner.scaled_loss(scale, limit=MOST_CHARS))
-        val_loss = learner.scaled_loss(scale)
-        if val_loss >= best:
-            return best, 1.0
-        self._files.scale_best(scale, val_loss)
-        return val_loss, scale
 
     def _started_event(self) -> events.Started:
         return events.Started(
