@@ -286,7 +286,7 @@ class TrainingConfig(_Config):
     finish_early: bool = False
     """End soon, with the learning rate brought down, once validation loss keeps rising."""
     calibrate: bool = True
-    """Scale the logits of the finished model to fit the validation text best."""
+    """Scale the logits of the model to fit the validation text best."""
     sample_every: int = 1
     """Show a sample at every n-th evaluation; 0 never."""
     members: int = 1

@@ -149,7 +149,7 @@ def train(
     calibrate: bool = _training(
         TrainingConfig.calibrate,
         "--calibrate/--no-calibrate",
-        help="Scale the finished model's logits to fit the validation text best.",
+        help="Scale the model's logits to fit the validation text best.",
     ),
     seed: int = _training(TrainingConfig.seed, "--seed", help="Seed of every random generator."),
     device: str = _training(
