@@ -33,6 +33,7 @@ from charrnn.network import CharNetwork
 from charrnn.recurrence import gru
 from charrnn.training.machine import autocast
 from charrnn.training.memory import keep_freed_memory
+from charrnn.training.muon import RENEWED_EVERY
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.workers import Workers
 
@@ -133,6 +134,16 @@ def step_task(config: ModelConfig, lanes: int, window: int, dtype: str) -> Task:
     return task
 
 
+def cycle(step: Task) -> Task:
+    """Return a task: so many steps that Muon's directions are renewed once."""
+
+    def task() -> None:
+        for _ in range(RENEWED_EVERY):
+            step()
+
+    return task
+
+
 def floating_point_operations(config: ModelConfig, characters: int) -> int:
     """Return those of the products of a step: two a weight forwards, four backwards."""
     layer = config.gates * config.hidden_size * (config.hidden_size + config.embedding_size)
@@ -163,11 +174,12 @@ def measure(cell: str, hidden: int, lanes: int, window: int, dtype: str) -> dict
         "bare layer": bare_layer,
         "bare step": bare_step,
         "layer": layer_task(config, lanes, window, dtype, ours=True),
-        "step": step_task(config, lanes, window, dtype),
+        "cycle": cycle(step_task(config, lanes, window, dtype)),
     }
     if cell == "gru":
         tasks["torch"] = layer_task(config, lanes, window, dtype, ours=False)
     times = side_by_side(tasks)
+    times["step"] = times["cycle"] / RENEWED_EVERY
     characters = lanes * window
     row = {
         "model": f"{cell} 1×{hidden}, {lanes}×{window}",
@@ -194,8 +206,9 @@ def measure_members(hidden: int, dtype: str) -> dict[str, Any]:
     def together() -> None:
         workers.map(lambda step: step(), pair)
 
-    times = side_by_side({"one": alone, "two": together})
-    rates = {"one": lanes * window / times["one"], "two": 2 * lanes * window / times["two"]}
+    times = side_by_side({"one": cycle(alone), "two": cycle(together)})
+    characters = RENEWED_EVERY * lanes * window
+    rates = {"one": characters / times["one"], "two": 2 * characters / times["two"]}
     return {
         "model": f"lstm 1×{hidden}, members",
         "one_char_per_s": rates["one"],

@@ -39,13 +39,13 @@ class FakeClock:
 # how many, and where
 
 
-@given(st.integers(1, 500), st.integers(1, 20))
-def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(total, evaluations):
-    plan = Plan(total, min(total, evaluations))
-    due = [step for step in range(1, total + 1) if plan.evaluates_after(step)]
+@given(st.integers(1, 500), st.integers(1, 20), st.integers(0, 300))
+def test_evaluations_are_spread_evenly_and_the_last_is_at_the_end(steps, evaluations, begin):
+    plan = Plan(begin + steps, min(steps, evaluations), begin)
+    due = [step for step in range(begin + 1, begin + steps + 1) if plan.evaluates_after(step)]
     assert len(due) == plan.evaluations
-    assert due[-1] == total
-    gaps = np.diff([0, *due])
+    assert due[-1] == plan.total_steps
+    gaps = np.diff([begin, *due])
     assert gaps.max() - gaps.min() <= 1
 
 
@@ -109,19 +109,31 @@ def test_little_time_is_for_training_however_long_the_validation_text():
     assert budget.plan(10**6).evaluations == MAX_EVALUATIONS
     assert budget.plan(4 * 333).evaluations == 1, "four would cost more than the training"
     assert budget.plan(4 * 4 * 334).evaluations == MIN_EVALUATIONS
-    assert budget.corrected_plan(Plan(1000, 1), 100, 8.0, 50_000.0) == Plan(150, 1)
+    assert budget.corrected_plan(Plan(1000, 1), 100, 8.0, 50_000.0, 7.0) == Plan(150, 1, 100)
 
 
 def test_a_machine_that_changes_its_speed_changes_the_plan(monkeypatch):
     monkeypatch.setattr("charrnn.training.budget.TRAIN_LOSS_CHARS", 0)
     budget = make_budget(time_s=100.0, n_val=0)
-    plan = Plan(1000, 20)
-    assert budget.corrected_plan(plan, 500, 50.0, 10_000.0) is None  # as planned
-    assert budget.corrected_plan(plan, 500, 50.0, 9_500.0) is None  # nearly
-    assert budget.corrected_plan(plan, 500, 50.0, 5_000.0) == Plan(750, 20)
-    assert budget.corrected_plan(plan, 500, 50.0, 20_000.0) == Plan(1500, 20)
-    assert budget.corrected_plan(plan, 500, 200.0, 10_000.0).total_steps == 501  # at once
-    assert make_budget(steps=1000).corrected_plan(plan, 500, 50.0, 1.0) is None
+
+    def corrected(step, elapsed_s, chars_per_s):
+        return budget.corrected_plan(Plan(1000, 20), step, elapsed_s, chars_per_s, 0.0)
+
+    assert corrected(500, 50.0, 10_000.0) is None  # as planned
+    assert corrected(500, 50.0, 9_850.0) is None  # nearly
+    assert corrected(500, 50.0, 5_000.0) == Plan(750, 7, 500)
+    assert corrected(500, 50.0, 20_000.0) == Plan(1500, 13, 500)
+    assert corrected(500, 200.0, 10_000.0).total_steps == 501  # at once
+    assert make_budget(steps=1000).corrected_plan(Plan(1000, 20), 500, 50.0, 1.0, 0.0) is None
+
+
+def test_the_evaluations_to_come_have_their_time():
+    """Ten of them, 2 s each, and 100,000 characters of the training text at a third of a step."""
+    budget = make_budget(time_s=100.0)
+    plan = budget.corrected_plan(Plan(1000, 20), 500, 50.0, 10_000.0, 2.0)
+    assert plan.total_steps == pytest.approx(500 + (50 - 20 - 100_000 / 3 / 10_000) * 10, abs=1)
+    later = budget.corrected_plan(Plan(1000, 20), 949, 80.0, 10_000.0, 2.0)
+    assert later.total_steps == pytest.approx(949 + (20 - 2 * 2 - 100_000 / 3 / 10_000) * 10, abs=1)
 
 
 # whole runs
@@ -195,7 +207,7 @@ def test_a_time_budget_ends_after_the_passes_that_are_of_use():
     assert plan.total_steps == 500
     assert seconds == pytest.approx(200 * 0.01)
     assert budget.is_cut(plan)
-    assert budget.corrected_plan(plan, 400, 50.0, 100_000.0) is None, "as many as can be"
+    assert budget.corrected_plan(plan, 400, 50.0, 100_000.0, 0.1) is None, "as many as can be"
 
 
 def test_without_a_limit_of_passes_time_alone_counts():

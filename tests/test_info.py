@@ -117,6 +117,6 @@ def test_a_resume_state_without_a_plan_is_refused(prepare, monkeypatch):
     list(trainer.run())
     resumed = api.prepare_resume([], out=trainer.run_directory.path)
     resumed._resume = json.loads(json.dumps(resumed._resume))
-    del resumed._resume["evaluations"]
-    with pytest.raises(RunError, match=r"another charrnn.*evaluations"):
+    del resumed._resume["plan"]
+    with pytest.raises(RunError, match=r"another charrnn.*plan"):
         list(resumed.run())

@@ -48,8 +48,21 @@ def test_momentum_is_carried_from_step_to_step():
     expected = sum(
         -0.5 * orthogonalise((0.1 * g + 0.9 * m)[None])[0] for g, m in ((one, first), (two, second))
     )
-    found = stepped([one, two], lr=0.5, momentum=0.9)
+    found = stepped([one, two], lr=0.5, momentum=0.9, renewed_every=1)
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.01)
+
+
+def test_a_direction_serves_for_several_steps_and_no_gradient_is_lost():
+    """Steps 1 to 3 follow the first gradient, step 4 what all four have left in the momentum."""
+    gradients = [gradient(seed) for seed in range(5, 9)]
+    momentum = sum(0.1 * 0.9 ** (3 - k) * each for k, each in enumerate(gradients))
+    first = orthogonalise(gradients[0][None])[0]
+    fourth = orthogonalise((0.1 * gradients[3] + 0.9 * momentum)[None])[0]
+    options = {"lr": 0.5, "momentum": 0.9, "renewed_every": 3}
+    three = stepped(gradients[:3], **options)
+    torch.testing.assert_close(three, -1.5 * first, rtol=0.02, atol=0.01)
+    four = stepped(gradients, **options)
+    torch.testing.assert_close(four - three, -0.5 * fourth, rtol=0.02, atol=0.01)
 
 
 def test_each_gate_is_treated_alone():

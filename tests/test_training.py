@@ -438,10 +438,10 @@ def test_a_time_budget_fixes_the_number_of_steps(prepare):
         if event is planned:
             total = planned.total_steps
         now = getattr(event, "total_steps", total)
-        if now != total:  # and said so, when the machine has become slower or faster
+        if total is not None and abs(now - total) > 0.05 * total:  # and said so
             assert isinstance(before, events.Notice)
             assert ("slower" if now < total else "faster") in before.text
-            total = now
+        total = now
     assert found[-1].step == total
     assert len(of_type(found, events.Evaluated)) >= 1
     rates = [event.learning_rate for event in of_type(found, events.Evaluated)]

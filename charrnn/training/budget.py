@@ -16,7 +16,7 @@ from charrnn.training.clock import Clock
 MEASURING_SHARE = 0.04
 """Share of a time budget spent on measuring the speed of the first steps."""
 MIN_MEASURED_STEPS = 5
-REPLAN_SHARE = 0.05
+REPLAN_SHARE = 0.01
 """Share of its time by which a run may miss its end before the number of steps is changed."""
 EVALUATION_SHARE = 0.03
 """Share of the cost of training that evaluations may have."""
@@ -37,15 +37,21 @@ COOLDOWN_SHARE = 0.15
 
 @dataclass(frozen=True)
 class Plan:
-    """How many steps a run takes, and how many evaluations, spread evenly over them."""
+    """How many steps a run takes, and its evaluations, spread evenly over those to come."""
 
     total_steps: int
     evaluations: int
+    """To come when the plan was made."""
+    begin: int = 0
+    """Step at which it was made."""
 
     def evaluates_after(self, step: int) -> bool:
         """Say whether an evaluation is due after `step` steps; the last one is at the end."""
-        before, now = ((s * self.evaluations) // self.total_steps for s in (step - 1, step))
-        return now > before
+        return self.evaluated_by(step) > self.evaluated_by(step - 1)
+
+    def evaluated_by(self, step: int) -> int:
+        """Return how many of the evaluations are due by `step`."""
+        return ((step - self.begin) * self.evaluations) // (self.total_steps - self.begin)
 
 
 class Budget:
@@ -74,11 +80,16 @@ class Budget:
         )
         self._evaluation_chars = READING_COST * n_val
         """Cost of an evaluation, as characters trained on for the same price."""
-        self._closing_chars = READING_COST * (n_val + min(n_train, TRAIN_LOSS_CHARS))
-        """And of all that is measured after the last step."""
+        self._final_chars = READING_COST * min(n_train, TRAIN_LOSS_CHARS)
+        """And of the comparison with the training text, after the last step."""
 
-    def plan(self, total_steps: int) -> Plan:
-        """Return the plan of so many steps, with as many evaluations as they can pay for."""
+    def plan(self, total_steps: int, step: int = 0) -> Plan:
+        """Return the plan of so many steps, with as many evaluations as they can pay for.
+
+        Args:
+            total_steps: of the whole run.
+            step: steps taken; the plan has those evaluations that are left.
+        """
         affordable, least = float(MAX_EVALUATIONS), float(MIN_EVALUATIONS)
         if self._evaluation_chars:
             affordable = total_steps * self.chars_per_step / self._evaluation_chars
@@ -86,7 +97,9 @@ class Budget:
                 least = min(least, max(1.0, FEW_EVALUATIONS_SHARE * affordable))
             affordable *= EVALUATION_SHARE
         evaluations = int(min(MAX_EVALUATIONS, max(least, affordable)))
-        return Plan(total_steps, min(evaluations, total_steps))
+        left = total_steps - step
+        evaluations = max(1, round(evaluations * left / total_steps))
+        return Plan(total_steps, min(evaluations, left), step)
 
     def fixed_plan(self) -> Plan:
         """Return the plan of an `epochs` or `steps` budget."""
@@ -113,25 +126,36 @@ class Budget:
             return None
         step_s = clock.seconds / clock.steps
         left_s = max(0.0, self.time_s - elapsed_s)
-        left_s -= self._closing_s(clock.chars_per_s, left_s) + EVALUATION_SHARE * left_s
+        closing_s = (self._evaluation_chars + self._final_chars) / max(clock.chars_per_s, 1.0)
+        left_s -= min(closing_s, CLOSING_SHARE * left_s) + EVALUATION_SHARE * left_s
         steps = max(1, int(left_s / step_s))
         steps = int(min(steps, max(1, self._most_steps - step)))
         return self.plan(step + steps), steps * step_s
 
     def corrected_plan(
-        self, plan: Plan, step: int, elapsed_s: float, chars_per_s: float
+        self, plan: Plan, step: int, elapsed_s: float, chars_per_s: float, pause_s: float
     ) -> Plan | None:
-        """Return another plan if the machine turns out slower or faster than measured."""
+        """Return another plan if the machine turns out slower or faster than measured.
+
+        Args:
+            plan: the plan so far.
+            step: steps taken.
+            elapsed_s: time used up.
+            chars_per_s: speed of the steps.
+            pause_s: seconds that an evaluation takes, with all that is saved and shown.
+        """
         if self.time_s is None:
             return None
         step_s = self.seconds_of(1, chars_per_s)
         needed_s = (plan.total_steps - step) * step_s
         left_s = max(0.0, self.time_s - elapsed_s)
-        left_s -= self._closing_s(chars_per_s, left_s)
+        pauses_s = (plan.evaluations - plan.evaluated_by(step)) * pause_s
+        pauses_s += self._final_chars / max(chars_per_s, 1.0)
+        left_s -= min(pauses_s, CLOSING_SHARE * left_s)
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
             return None
         total_steps = int(min(step + max(1, int(left_s / step_s)), self._most_steps))
-        return None if total_steps == plan.total_steps else self.plan(total_steps)
+        return None if total_steps == plan.total_steps else self.plan(total_steps, step)
 
     def is_cut(self, plan: Plan) -> bool:
         """Say whether it is the number of passes, not the time, that ends the run."""
@@ -152,12 +176,8 @@ class Budget:
         if len(recent) < RISING_EVALUATIONS or min(recent) <= RISE * min(losses):
             return None
         total_steps = step + math.ceil(COOLDOWN_SHARE * step)
-        return self.plan(total_steps) if total_steps < plan.total_steps else None
+        return self.plan(total_steps, step) if total_steps < plan.total_steps else None
 
     def seconds_of(self, steps: int, chars_per_s: float) -> float:
         """Return how long so many steps take at a speed."""
         return steps * self.chars_per_step / max(chars_per_s, 1e-9)
-
-    def _closing_s(self, chars_per_s: float, left_s: float) -> float:
-        """Return how much of the time left to keep for what is measured after the last step."""
-        return min(self._closing_chars / max(chars_per_s, 1.0), CLOSING_SHARE * left_s)

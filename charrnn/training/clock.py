@@ -23,6 +23,8 @@ class Clock:
         self._served_before = self._served = served
         self.steps = 0
         """Steps measured."""
+        self.pause_s = 0.0
+        """How long the last pause was."""
 
     def tick(self, step: int, served: int) -> None:
         """Take note of a step, given the steps and characters up to now."""
@@ -52,4 +54,5 @@ class Clock:
 
     def leave_out_pause(self) -> None:
         """The time since the last step does not count."""
-        self._begin += time.monotonic() - self._now
+        self.pause_s = time.monotonic() - self._now
+        self._begin += self.pause_s

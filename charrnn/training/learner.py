@@ -19,6 +19,7 @@ from charrnn.training.evaluate import Measured, corpus_windows, measure, window_
 from charrnn.training.machine import choose_device, choose_dtype
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.meter import Meter
+from charrnn.training.muon import Muon
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.workers import Workers
 from charrnn.transfer import transfer_weights
@@ -132,6 +133,10 @@ class Learner:
         return [optimizer for optimizers in self._optimizers for optimizer in optimizers]
 
     @property
+    def _muons(self) -> list[Muon]:
+        return [optimizer for optimizer in self.optimizers if isinstance(optimizer, Muon)]
+
+    @property
     def generators(self) -> list[torch.Generator]:
         """Of the members' dropout masks."""
         return [member.generator for member in self.members if member.generator is not None]
@@ -161,6 +166,7 @@ class Learner:
         return {
             "dtype": self.dtype,
             "meter": self.meter.state(),
+            "muon_steps": [muon.steps for muon in self._muons],
             "lanes": self.windows.state_dict(),
         }
 
@@ -168,6 +174,8 @@ class Learner:
         """Go back to a state saved by `to_record`."""
         self.dtype = record["dtype"]
         self.meter.load(record["meter"])
+        for muon, steps in zip(self._muons, record["muon_steps"], strict=True):
+            muon.steps = int(steps)
         self.windows.load_state_dict(record["lanes"])
 
 

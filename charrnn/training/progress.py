@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,8 +79,7 @@ class Progress:
         """Return the counters as JSON values."""
         return {
             "step": self.step,
-            "total_steps": self.total_steps,
-            "evaluations": None if self.plan is None else self.plan.evaluations,
+            "plan": None if self.plan is None else dataclasses.asdict(self.plan),
             "best": None if math.isinf(self.best) else self.best,
             "best_scale": self.best_scale,
             "best_step": self.best_step,
@@ -95,11 +95,10 @@ class Progress:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], *, patience: int) -> Progress:
         """Return the progress saved by `to_record`."""
-        total_steps = record["total_steps"]
         return cls(
             patience=patience,
             step=record["step"],
-            plan=None if total_steps is None else Plan(total_steps, record["evaluations"]),
+            plan=None if record["plan"] is None else Plan(**record["plan"]),
             best=math.inf if record["best"] is None else record["best"],
             best_scale=record["best_scale"],
             best_step=record["best_step"],

@@ -138,9 +138,9 @@ class RunFiles:
         try:
             learner.load_record(record)
             return Progress.from_record(record, patience=self._training.patience)
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise RunError(
-                f"the resume state {self._run.resume} is of another charrnn: it has no {error}"
+                f"the resume state {self._run.resume} is of another charrnn ({error})"
             ) from error
 
     def add_verdict(self, verdict: str) -> None:

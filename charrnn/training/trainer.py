@@ -30,6 +30,8 @@ from charrnn.training.schedule import learning_rate_factor
 from charrnn.training.verdict import verdict
 
 REPORT_EVERY_S = 0.2
+NOTABLE_CHANGE = 0.05
+"""Share of its steps by which a plan may change without a word."""
 MOST_PREPARATION = 0.5
 """Share of a time budget that reading the text may use up; training has the rest however long the
 text is."""
@@ -170,9 +172,9 @@ class Trainer:
                 clock.shown()
             if due:
                 yield from self._evaluate()
-                yield from self._end_early()
-                yield from self._keep_to_time()
                 clock.leave_out_pause()
+                yield from self._end_early()
+                yield from self._keep_to_time(clock.pause_s)
 
     def _is_over(self) -> bool:
         progress = self._progress
@@ -201,17 +203,19 @@ class Trainer:
                 f"{plan.total_steps:,}, with the learning rate brought down"
             )
 
-    def _keep_to_time(self) -> Iterator[events.Notice]:
+    def _keep_to_time(self, pause_s: float) -> Iterator[events.Notice]:
         """Change the number of steps when the machine turns out slower or faster than measured."""
         progress = self._progress
         if progress.plan is None or progress.is_ending or self._is_over():
             return
         before = progress.plan.total_steps
         plan = self._budget.corrected_plan(
-            progress.plan, progress.step, self._counted_s, self._speed
+            progress.plan, progress.step, self._counted_s, self._speed, pause_s
         )
-        if plan is not None:
-            progress.plan = plan
+        if plan is None:
+            return
+        progress.plan = plan
+        if abs(plan.total_steps - before) > NOTABLE_CHANGE * before:
             change = "slower" if plan.total_steps < before else "faster"
             yield events.Notice(
                 text=f"the machine is {change} than measured before: {plan.total_steps:,} "
