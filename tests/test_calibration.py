@@ -80,6 +80,9 @@ def test_a_model_that_knows_its_text_by_heart_is_made_less_sure(prepare, monkeyp
     assert -model.score(held_out, eos=False).logprob / 3200 == pytest.approx(
         finished.val_loss, rel=3e-4
     )
+    assert -model.score(text[:800], eos=False).logprob / 800 == pytest.approx(
+        finished.train_loss, rel=1e-4
+    )
 
 
 def test_the_model_judged_best_is_so_with_its_logits_scaled(prepare, monkeypatch):
@@ -160,7 +163,7 @@ def test_the_factor_is_fitted_to_the_first_windows_and_all_are_measured_with_it(
 
     monkeypatch.setattr("charrnn.training.evaluate.fit_scale", fit)
     monkeypatch.setattr("charrnn.training.evaluate.MOST_LOGITS", 1)
-    halved = measure(network, text_windows(ids), cpu, "float32", calibrate=True)
+    halved = measure(network, text_windows(ids), cpu, "float32", logit_scale=None)
     [(at_one, at_half)] = asked
     assert at_half < at_one < len(ids), "one window, of the one lane that needs no warm-up"
     with torch.no_grad():

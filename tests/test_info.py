@@ -58,7 +58,7 @@ def patient(prepare, monkeypatch):
     trainer = prepare(texts.english(3000), steps=400, patience=2)
     losses = iter([3.0, 2.0, 2.5, 2.625])
 
-    def measure(*, validation, calibrate=False, limit=None):
+    def measure(*, validation, logit_scale=1.0, limit=None):
         return Measured(next(losses) if validation else 1.5, 1.0)
 
     monkeypatch.setattr(trainer._learner, "measure", measure)

@@ -73,7 +73,7 @@ class Measured:
     loss: float
     """Mean cross-entropy with the logits scaled, in nats per character."""
     logit_scale: float
-    """Factor of the logits; 1 where none was asked for."""
+    """Factor of the logits."""
 
 
 def text_windows(ids: Ids, *, limit: int | None = None) -> Iterator[Window]:
@@ -117,7 +117,7 @@ def measure(
     device: torch.device,
     dtype: str,
     *,
-    calibrate: bool = False,
+    logit_scale: float | None = 1.0,
 ) -> Measured:
     """Read a text once, without learning from it.
 
@@ -126,22 +126,22 @@ def measure(
         windows: of the text.
         device: where to compute.
         dtype: precision of the products.
-        calibrate: fit a factor of the logits to the first windows, and measure with it.
+        logit_scale: factor of the logits; None for the one that fits the first windows best.
     """
     was_training = network.training
     network.eval()
     predictions = _predictions(network, windows, device, dtype)
-    first, scale = [], 1.0
-    if calibrate:
+    first: list[tuple[Tensor, Tensor]] = []
+    if logit_scale is None:
         first = _first(predictions)
-        scale = fit_scale(lambda scale: sum(float(_loss(*pair, scale)) for pair in first))
+        logit_scale = fit_scale(lambda scale: sum(float(_loss(*pair, scale)) for pair in first))
     total = torch.zeros((), dtype=torch.float64, device=device)
     count = 0
     for logits_NV, targets_N in chain(first, predictions):
-        total += _loss(logits_NV, targets_N, scale).double()
+        total += _loss(logits_NV, targets_N, logit_scale).double()
         count += len(targets_N)
     network.train(was_training)
-    return Measured(float(total) / count, scale)
+    return Measured(float(total) / count, logit_scale)
 
 
 def _predictions(

@@ -147,7 +147,7 @@ class Learner:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
     def measure(
-        self, *, validation: bool, calibrate: bool = False, limit: int | None = None
+        self, *, validation: bool, logit_scale: float | None = 1.0, limit: int | None = None
     ) -> Measured:
         """Return the loss on one part of the corpus, in nats per character.
 
@@ -155,11 +155,11 @@ class Learner:
 
         Args:
             validation: read the validation text, or else the training text.
-            calibrate: measure with the factor of the logits that fits the text best.
+            logit_scale: factor of the logits; None for the one that fits the text best.
             limit: stop after so many characters.
         """
         windows = corpus_windows(self.corpus, validation=validation, limit=limit)
-        return measure(self.network, windows, self.device, self.dtype, calibrate=calibrate)
+        return measure(self.network, windows, self.device, self.dtype, logit_scale=logit_scale)
 
     def to_record(self) -> dict[str, Any]:
         """Return what goes on beside the arrays of a checkpoint, as JSON values."""

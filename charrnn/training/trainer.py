@@ -247,8 +247,8 @@ class Trainer:
         train_loss = learner.meter.take()
         val_loss, scale = None, 1.0
         if self.corpus.n_val:
-            calibrate = self.training.calibrate and self.corpus.n_val >= ENOUGH_CHARS
-            measured = learner.measure(validation=True, calibrate=calibrate)
+            is_fitted = self.training.calibrate and self.corpus.n_val >= ENOUGH_CHARS
+            measured = learner.measure(validation=True, logit_scale=None if is_fitted else 1.0)
             val_loss, scale = measured.loss, measured.logit_scale
         judged = train_loss if val_loss is None else val_loss
         if judged is None:  # stopped before the first step
@@ -297,7 +297,10 @@ class Trainer:
             )
         progress, windows = self._progress, self._learner.windows
         is_complete = not self.stop_requested or progress.is_complete
-        train_loss = self._learner.measure(validation=False, limit=TRAIN_LOSS_CHARS).loss
+        scale = progress.metrics[-1]["logit_scale"] if progress.metrics else 1.0
+        train_loss = self._learner.measure(
+            validation=False, logit_scale=scale, limit=TRAIN_LOSS_CHARS
+        ).loss
         judgement = verdict(progress.metrics, train_loss)
         self._files.add_verdict(judgement)
         if is_complete:
