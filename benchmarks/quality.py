@@ -4,6 +4,7 @@
     python benchmarks/quality.py TEXT --chars 3e6 --recipes all   recipes on the same characters
     python benchmarks/quality.py TEXT --chars 6e6 --limit 2e5 --recipes "base;weight decay 0.2"
                                               the same on a short text, read thirty times
+    python benchmarks/quality.py TEXT --time 600 --recipes "default;members=2,hidden_size=384"
     python benchmarks/quality.py TEXT --time 600 --plot curve.png --json curve.json
 
 The last tenth of the text is the validation part. Three figures, in nats per character: `lanes` is
@@ -61,9 +62,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "embedding 64": {"embedding_size": 64},
     "one-hot": {"embedding_size": 0},
     "two members": {"members": 2},
-    "two members of 256 units": {"members": 2, "hidden_size": 256},
-    "two members of 384 units": {"members": 2, "hidden_size": 384},
-    "two members of 512 units": {"members": 2, "hidden_size": 512},
     "three members": {"members": 3},
     "four members": {"members": 4},
     "GRU": {"cell": "gru"},
@@ -153,7 +151,11 @@ def plot(path: Path, curves: dict[str, list[dict[str, float]]]) -> None:
 
 def settings(recipe: str, chars: float | None, seconds: float | None) -> dict[str, Any]:
     """Return the options of a recipe under a budget in characters or seconds, or in neither."""
-    options = dict(RECIPES[recipe])
+    if "=" in recipe:
+        pairs = (setting.split("=") for setting in recipe.split(","))
+        options = {name: json.loads(value) for name, value in pairs}
+    else:
+        options = dict(RECIPES[recipe])
     if chars is not None:
         options = {**BASE, **options}
         options["steps"] = int(chars / (options["batch_size"] * options["bptt"]))
@@ -194,7 +196,9 @@ def main() -> None:
     parser.add_argument("--time", type=float, help="budget in seconds")
     parser.add_argument("--chars", type=float, help="or in training characters")
     parser.add_argument("--limit", type=float, help="train on so many characters of the text only")
-    parser.add_argument("--recipes", default="default", help="names, separated by ; or all")
+    parser.add_argument(
+        "--recipes", default="default", help="names or settings, separated by ;, or all"
+    )
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
