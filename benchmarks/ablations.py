@@ -41,6 +41,7 @@ from charrnn.network import CharNetwork
 from charrnn.sizing import complete_settings
 from charrnn.training.evaluate import measure, text_windows
 from charrnn.training.learner import Learner
+from charrnn.training.muon import Muon
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import FINAL_FRACTION, WARMUP_STEPS
 
@@ -103,6 +104,18 @@ def soap(optimizers: list[Optimizer]) -> list[Optimizer]:
     return [adam, Soap(group["params"], lr=SOAP_RATE, weight_decay=group["weight_decay"])]
 
 
+def renewed_every(steps: int) -> Callable[[list[Optimizer]], list[Optimizer]]:
+    """Let each of Muon's directions serve for so many steps."""
+
+    def change(optimizers: list[Optimizer]) -> list[Optimizer]:
+        _, muon = optimizers
+        assert isinstance(muon, Muon)
+        muon.renewed_every = steps
+        return optimizers
+
+    return change
+
+
 def tie(network: CharNetwork) -> None:
     """Let the output have the weights of the embedding (Press & Wolf 2017)."""
     assert network.embedding is not None
@@ -137,6 +150,9 @@ CHANGES = {
     "weights averaged": Change(average=0.998),
     "no warm-up": Change(warmup=1),
     "warm-up over 500 steps": Change(warmup=500),
+    "a direction for 1 step": Change(optimizer=renewed_every(1)),
+    "a direction for 2 steps": Change(optimizer=renewed_every(2)),
+    "a direction for 8 steps": Change(optimizer=renewed_every(8)),
     "SOAP": Change(optimizer=soap),
     "random windows": Change(before_step=random_windows),
     "growing windows": Change(before_step=growing_windows),

@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         """Keep the settings."""
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self._renewed_every = renewed_every
+        self.renewed_every = renewed_every
         self.steps = 0
         """Steps taken; not part of `state`, whose arrays may be on a device."""
 
@@ -53,7 +53,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update all matrices, each of which must have a gradient."""
         assert closure is None
-        is_due = self.steps % self._renewed_every == 0
+        is_due = self.steps % self.renewed_every == 0
         self.steps += 1
         for group in self.param_groups:
             for parameter in group["params"]:
