@@ -36,7 +36,7 @@ from charrnn.sampling import (
     sample_batch,
 )
 from charrnn.scoring import CharScore, Score, Scorer, char_scores, score_many, score_pieces
-from charrnn.sizing import TYPICAL_SPEED, complete_settings
+from charrnn.sizing import TYPICAL, complete_settings
 
 if TYPE_CHECKING:
     from charrnn.training import Trainer
@@ -318,7 +318,7 @@ def prepare_training(
         from charrnn.training import Trainer, measure_speed  # torch: only when sure to be needed
 
         if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
-            speed = TYPICAL_SPEED
+            speed = TYPICAL
         else:
             speed = measure_speed(settings.get("device", "auto"), settings.get("dtype", "auto"))
         model, training = complete_settings(

@@ -15,8 +15,15 @@ the whole as validation (docs/recipes.md has the figures):
     1 M     14 M    512               0.25, 0, 0.05
     1 M     36 M    512               0.25, 0.2, 0.05
 
-These are of a network that is alone. Where one would read the text so often that more passes gain
-little, the time goes into several networks, whose mean is the model; they need less dropout.
+These are of a network that is alone. The mean of two is better than one that reads twice as much,
+if each reads a text of a million characters some five times. On a processor of several threads the
+two together even read more than one, and are better from the first seconds on: with 1.4 times the
+characters of one, 2 × 256 units against the best width of one, on two threads:
+
+    text     time     one      two
+    1 M      45 s     1.476    1.465
+    1 M      120 s    1.413    1.393
+    4.3 M    120 s    1.447    1.430
 
 The shorter the text, and the more often it is read, the more it must be kept from being learned by
 heart; read more than some fifty times, it is, whatever the settings.
@@ -26,17 +33,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
-RELATIVE_SPEED = {128: 1.6, 256: 1.0, 384: 0.55, 512: 0.33, 768: 0.16, 1024: 0.09}
+RELATIVE_SPEED = {
+    128: 1.8, 192: 1.35, 256: 1.0, 384: 0.56, 512: 0.32, 768: 0.15, 1024: 0.07
+}  # fmt: skip
 """Speed of training by width, one layer, beside that of 256 units."""
-TYPICAL_SPEED = 110_000.0
-"""Characters a second of 256 units on two cores with bfloat16, where nothing was measured."""
 CHARS_PER_WEIGHT = 6
 """Characters to read in training for each weight of a network that is worth its size."""
 WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
@@ -44,17 +51,31 @@ WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
 """A text read less often than the first needs no dropout, more often than the second recurrent
 dropout, too; more often than the third is of no use."""
-ENSEMBLES = (4, 2)
-"""Numbers of networks to train side by side, where there is time: such as fill two or four cores.
-Their model is as wide as they are together, so there is an end to it."""
-ENOUGH_PASSES = 9.0
-"""Passes over a million characters after which a second network is worth more than as many passes
-again; over a shorter text more, as the root of its length is smaller."""
+ENOUGH_PASSES = {4: 9.0, 2: 5.0}
+"""Passes over the text of each of so many networks after which more networks are worth more than
+more passes. The model is as wide as they are together, so there is an end to it."""
+SIDE_BY_SIDE = 1.15
+"""Where two networks together read so many times the characters of one, two are worth it however
+seldom they read a text."""
 ALONE, TOGETHER = (0.25, 0.2), (0.1, 0.1)
 """Dropout and recurrent dropout, where they pay, of a single network and of members: these may
 learn more by heart, for their mean does not."""
 SHORT_TEXT = 500_000
 """Characters below which recurrent dropout pays however often they are read beyond a few times."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Characters a second that layers of 256 units train on."""
+
+    alone: float = 110_000.0
+    """One network. The defaults are for two cores with bfloat16, where nothing was measured."""
+    together: float = 140_000.0
+    """Both of two networks trained side by side."""
+
+    def gain(self, width: int) -> float:
+        """Return how many times the characters of one network several read, less where wider."""
+        return min(2.0, max(1.0, 1 + (self.together / self.alone - 1) * 256 / width))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +91,9 @@ class Size:
     learning_rate: float
 
 
+TYPICAL = Speed()
+
+
 def default_time_s(n_chars: int) -> float:
     """Return the time to train when no budget is given: ten minutes per million characters.
 
@@ -79,35 +103,45 @@ def default_time_s(n_chars: int) -> float:
     return min(570.0, max(20.0, n_chars * 600e-6))
 
 
-def enough_passes(n_chars: int) -> float:
-    """Return the passes over a text after which a second network is worth more than more passes."""
-    return min(MOST_PASSES, ENOUGH_PASSES * max(1.0, math.sqrt(1e6 / n_chars)))
-
-
 def choose_size(
-    n_chars: int, vocab_size: int, characters: Mapping[int, float], *, members: int | None = None
+    n_chars: int,
+    vocab_size: int,
+    read: Callable[[int, int], float],
+    *,
+    widths: Sequence[int] = tuple(RELATIVE_SPEED),
+    members: int | None = None,
+    gain: float = 1.0,
 ) -> Size:
     """Return the settings that do best.
 
     Args:
         n_chars: characters of the training text.
         vocab_size: ids, UNK and EOS included.
-        characters: how many the budget lets each member read, or a single one if it is open how
-            many there are, for each width of `RELATIVE_SPEED`.
+        read: how many characters the budget lets each member read, by width and members.
+        widths: to choose from, rising.
         members: networks to train; None for as many as the budget has time for.
+        gain: how many times the characters of one network two of 256 units read.
     """
     embedding = 32 if vocab_size <= 256 else 64
-    widest = next((width for size, width in WIDEST.items() if n_chars < size), max(characters))
-    hidden = min(characters)
-    for width, read in sorted(characters.items()):
+    widest = next((width for size, width in WIDEST.items() if n_chars < size), max(widths))
+
+    def pays(width: int, members: int) -> bool:
         shape = ModelConfig(vocab_size=vocab_size, hidden_size=width, embedding_size=embedding)
-        if width <= widest and read >= CHARS_PER_WEIGHT * shape.num_parameters():
-            hidden = width
-    passes = characters[hidden] / n_chars
+        return read(width, members) >= CHARS_PER_WEIGHT * shape.num_parameters()
+
+    def widest_for(members: int) -> int:
+        narrowest, *rest = widths
+        return max([narrowest, *(w for w in rest if w <= widest and pays(w, members))])
+
+    def is_worth_it(members: int) -> bool:
+        if members == 2 and gain >= SIDE_BY_SIDE:
+            return True
+        return read(widest_for(members), members) >= ENOUGH_PASSES[members] * n_chars
+
     if members is None:
-        most = passes / enough_passes(n_chars)
-        members = next((number for number in ENSEMBLES if number <= most), 1)
-        passes = min(MOST_PASSES, passes / members)
+        members = next((number for number in ENOUGH_PASSES if is_worth_it(number)), 1)
+    hidden = widest_for(members)
+    passes = min(MOST_PASSES, read(hidden, members) / n_chars)
     is_often_read, is_short = passes >= FEW_PASSES, n_chars < SHORT_TEXT
     is_dropped = is_often_read and (is_short or passes >= MANY_PASSES)
     weight_decay = min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars)))
@@ -126,29 +160,37 @@ def choose_size(
     )
 
 
-def characters_by_width(
-    training: TrainingConfig, n_chars: int, *, layers: int, speed: float
-) -> dict[int, float]:
-    """Return how many characters the budget lets each member read, for each width.
+def readable(
+    training: TrainingConfig, n_chars: int, *, layers: int, speed: Speed
+) -> Callable[[int, int], float]:
+    """Return a function that says how many characters the budget lets each member read.
+
+    Its arguments are width and members.
 
     Args:
-        training: its budget, lanes, window and members count.
+        training: its budget, lanes and window count.
         n_chars: characters of the training text.
         layers: number of layers, each about as slow as the first.
-        speed: characters a second of one layer of 256 units.
+        speed: of the machine.
     """
     if training.epochs is not None:
-        return dict.fromkeys(RELATIVE_SPEED, training.epochs * n_chars)
+        total = training.epochs * n_chars
+        return lambda width, members: total
     if training.steps is not None:
-        read = training.steps * training.batch_size * training.bptt
-        return dict.fromkeys(RELATIVE_SPEED, float(read))
+        total = float(training.steps * training.batch_size * training.bptt)
+        return lambda width, members: total
     assert training.time_s is not None
-    rate = training.time_s * speed / layers / training.members
-    return {width: rate * relative for width, relative in RELATIVE_SPEED.items()}
+    alone = training.time_s * speed.alone / layers
+
+    def read(width: int, members: int) -> float:
+        gain = speed.gain(width) if members > 1 else 1.0
+        return alone * RELATIVE_SPEED[width] * gain / members
+
+    return read
 
 
 def complete_settings(
-    n_chars: int, vocab_size: int, given: Mapping[str, Any], *, speed: float = TYPICAL_SPEED
+    n_chars: int, vocab_size: int, given: Mapping[str, Any], *, speed: Speed = TYPICAL
 ) -> tuple[ModelConfig, TrainingConfig]:
     """Return the settings of a run: what was given, and good choices for the rest.
 
@@ -156,7 +198,7 @@ def complete_settings(
         n_chars: characters of the training text.
         vocab_size: ids, UNK and EOS included.
         given: fields of ModelConfig and TrainingConfig; None means not given.
-        speed: characters a second that a layer of 256 units trains on.
+        speed: of the machine.
 
     Raises:
         ConfigError: a value is out of range, or a name is no setting.
@@ -177,17 +219,20 @@ def complete_settings(
 
     settings: dict[str, Any] = {**given, "vocab_size": vocab_size}
     asked_model, asked_training = ModelConfig(**part(model_fields)), part(training_fields)
-    characters = characters_by_width(
+    read = readable(
         TrainingConfig(**asked_training), n_chars, layers=asked_model.num_layers, speed=speed
     )
+    widths = tuple(RELATIVE_SPEED)
     if "hidden_size" in given:  # the rest is chosen for the width asked for
-        near = min(characters, key=lambda width: abs(width - asked_model.hidden_size))
-        characters = {near: characters[near]}
+        widths = (min(widths, key=lambda width: abs(width - asked_model.hidden_size)),)
     is_ours = "time_s" in given and not {"hidden_size", "num_layers"} & set(given)
-    members = asked_training.get("members", None if is_ours else 1)
-    settings = {
-        **dataclasses.asdict(choose_size(n_chars, vocab_size, characters, members=members)),
-        **given,
-        "vocab_size": vocab_size,
-    }
+    size = choose_size(
+        n_chars,
+        vocab_size,
+        read,
+        widths=widths,
+        members=asked_training.get("members", None if is_ours else 1),
+        gain=speed.gain(256),
+    )
+    settings = {**dataclasses.asdict(size), **given, "vocab_size": vocab_size}
     return ModelConfig(**part(model_fields)), TrainingConfig(**part(training_fields))

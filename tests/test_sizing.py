@@ -8,20 +8,24 @@ from charrnn.errors import ConfigError
 from charrnn.sizing import (
     CHARS_PER_WEIGHT,
     ENOUGH_PASSES,
-    ENSEMBLES,
     MOST_PASSES,
     RELATIVE_SPEED,
+    SIDE_BY_SIDE,
+    Speed,
     complete_settings,
     default_time_s,
-    enough_passes,
 )
 from charrnn.training import measure_speed
 from charrnn.training.budget import REPLAN_SHARE
 
 
+def shape(n_chars, speed=100_000.0, gain=1.0, **given):
+    """Settings where one network reads so fast, and two together so many times as fast."""
+    return complete_settings(n_chars, 70, given, speed=Speed(speed, gain * speed))
+
+
 def width(n_chars=1_000_000, speed=100_000.0, **given):
-    model, _ = complete_settings(n_chars, 70, given, speed=speed)
-    return model.hidden_size
+    return shape(n_chars, speed, **given)[0].hidden_size
 
 
 def test_more_time_never_means_a_narrower_network():
@@ -114,7 +118,7 @@ def test_the_speed_of_the_machine_is_measured_for_a_time_and_for_nothing_else(pr
 
     def speed(device, dtype):
         asked.append((device, dtype))
-        return 1e9
+        return Speed(1e9, 1e9)
 
     monkeypatch.setattr("charrnn.training.measure_speed", speed)
     text, free = "abcdefgh\n" * 40_000, {"hidden_size": None, "embedding_size": None}
@@ -127,7 +131,8 @@ def test_the_speed_of_the_machine_is_measured_for_a_time_and_for_nothing_else(pr
 
 def test_a_measured_speed_is_one():
     speed = measure_speed("cpu", "float32")
-    assert 0 < speed < float("inf")
+    assert 0 < speed.alone < float("inf")
+    assert 0 < speed.together < float("inf")
 
 
 def test_no_speed_of_a_device_that_is_not_here():
@@ -135,20 +140,31 @@ def test_no_speed_of_a_device_that_is_not_here():
         measure_speed("cuda:77", "auto")
 
 
-def shape(n_chars, **given):
-    return complete_settings(n_chars, 70, given, speed=100_000.0)
-
-
 def test_time_left_over_goes_into_more_networks():
-    members = [shape(200_000, time_s=t)[1].members for t in (20, 60, 200, 1000, 36_000)]
+    members = [shape(10**6, time_s=t)[1].members for t in (20, 60, 200, 1000, 36_000)]
     assert members == sorted(members)
     assert members[:2] == [1, 1]
-    assert members[-1] == max(ENSEMBLES)
+    assert members[-1] == max(ENOUGH_PASSES)
     assert shape(10**8, time_s=3600)[1].members == 1, "a long text is not read often enough"
     default = shape(10**6, time_s=600)[1]
     assert (default.members, default.dropout) == (2, 0), "each reads the text less than ten times"
-    for n_chars in (10**4, 10**5, 10**6, 10**7):
-        assert ENOUGH_PASSES <= enough_passes(n_chars) <= MOST_PASSES
+
+
+def test_two_networks_where_they_read_more_than_one_does():
+    for n_chars, seconds in ((10**6, 20), (10**6, 45), (5 * 10**6, 120)):
+        for gain, members in ((0.9, 1), (SIDE_BY_SIDE - 0.01, 1), (SIDE_BY_SIDE + 0.01, 2)):
+            assert shape(n_chars, time_s=seconds, gain=gain)[1].members == members
+
+
+def test_what_several_networks_gain_together():
+    """As much as two of 256 units do, less where they are wider; never more than all of it."""
+    speed = Speed(100.0, 140.0)
+    gains = [speed.gain(width) for width in RELATIVE_SPEED]
+    assert gains == sorted(gains, reverse=True)
+    assert speed.gain(256) == pytest.approx(1.4)
+    assert speed.gain(512) == pytest.approx(1.2)
+    assert Speed(100.0, 300.0).gain(128) == 2
+    assert Speed(100.0, 50.0).gain(256) == 1
 
 
 def test_the_shape_asked_for_is_one_network():
@@ -160,7 +176,7 @@ def test_the_shape_asked_for_is_one_network():
 
 
 def test_members_share_the_time_but_not_the_passes():
-    alone, together = shape(10**6, time_s=120)[0], shape(10**6, time_s=120, members=4)[0]
+    alone, together = (shape(10**6, time_s=120, members=n)[0] for n in (1, 4))
     assert together.hidden_size < alone.hidden_size
     assert shape(10**6, epochs=12, members=4)[0] == shape(10**6, epochs=12)[0]
     dropout = [shape(10**6, hidden_size=512, members=n, time_s=1000)[1].dropout for n in (1, 2, 4)]

@@ -25,6 +25,7 @@ from charrnn.errors import CharRNNError, ConfigError, RunError
 from charrnn.modelfile import load_model
 from charrnn.network import CharNetwork
 from charrnn.scoring import char_logprobs
+from charrnn.sizing import Speed
 from charrnn.training import learner as learner_module
 from charrnn.training import trainer as trainer_module
 from charrnn.training.evaluate import measure, text_windows
@@ -449,7 +450,7 @@ def test_a_time_budget_fixes_the_number_of_steps(prepare):
 
 
 def test_training_has_half_of_the_time_however_long_the_reading_took(prepare, monkeypatch):
-    monkeypatch.setattr("charrnn.training.measure_speed", lambda device, dtype: 1e5)
+    monkeypatch.setattr("charrnn.training.measure_speed", lambda device, dtype: Speed(1e5, 1e5))
     for late_s, is_late in ((1000, True), (0, False)):
         trainer = prepare(texts.english(4000), time_s=20.0, started=time.monotonic() - late_s)
         budget, used = trainer._budget, []
