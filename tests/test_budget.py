@@ -119,6 +119,7 @@ def test_a_machine_that_changes_its_speed_changes_the_plan(monkeypatch):
     def corrected(step, elapsed_s, chars_per_s):
         return budget.corrected_plan(Plan(1000, 20), step, elapsed_s, chars_per_s, 0.0)
 
+    assert corrected(501, 50.0, 5_000.0) is None  # no evaluation
     assert corrected(500, 50.0, 10_000.0) is None  # as planned
     assert corrected(500, 50.0, 9_850.0) is None  # nearly
     assert corrected(500, 50.0, 5_000.0) == Plan(750, 7, 500)
@@ -127,12 +128,33 @@ def test_a_machine_that_changes_its_speed_changes_the_plan(monkeypatch):
     assert make_budget(steps=1000).corrected_plan(Plan(1000, 20), 500, 50.0, 1.0, 0.0) is None
 
 
+def test_corrections_do_not_move_the_evaluations_to_come():
+    """However often they are asked for, an evaluation comes at its share of the steps."""
+    budget = make_budget(time_s=100.0, n_val=0)
+    plan, evaluated = Plan(1000, 20), []
+    for step in range(1, 2000):
+        if step > plan.total_steps:
+            break
+        if plan.evaluates_after(step):
+            evaluated.append(step)
+        speed = 10_000.0 * (0.9 if step % 40 < 20 else 1.1)
+        plan = budget.corrected_plan(plan, step, 0.1 * step, speed, 0.0) or plan
+    assert np.ptp(np.diff([0, *evaluated])) < 20
+    assert evaluated[-1] == pytest.approx(1000, abs=20), "corrected until the end"
+
+
+def test_time_is_looked_at_in_between():
+    assert not make_budget(time_s=100.0).is_to_be_checked(1.9)
+    assert make_budget(time_s=100.0).is_to_be_checked(2.0)
+    assert not make_budget(steps=10).is_to_be_checked(1e9)
+
+
 def test_the_evaluations_to_come_have_their_time():
     """Ten of them, 2 s each, and 100,000 characters of the training text at a third of a step."""
     budget = make_budget(time_s=100.0)
     plan = budget.corrected_plan(Plan(1000, 20), 500, 50.0, 10_000.0, 2.0)
     assert plan.total_steps == pytest.approx(500 + (50 - 20 - 100_000 / 3 / 10_000) * 10, abs=1)
-    later = budget.corrected_plan(Plan(1000, 20), 949, 80.0, 10_000.0, 2.0)
+    later = budget.corrected_plan(Plan(1000, 20), 900, 80.0, 10_000.0, 2.0)
     assert later.total_steps == pytest.approx(949 + (20 - 2 * 2 - 100_000 / 3 / 10_000) * 10, abs=1)
 
 

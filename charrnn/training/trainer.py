@@ -145,6 +145,7 @@ class Trainer:
         learner.network.train()
         clock = Clock(self._progress.step, learner.windows.served)
         shown = Meter(learner.device)
+        checked_s = self._counted_s
         while not self._is_over():
             progress = self._progress  # another one after a rollback
             factor = learning_rate_factor(progress.step, progress.total_steps)
@@ -174,7 +175,9 @@ class Trainer:
                 yield from self._evaluate()
                 clock.leave_out_pause()
                 yield from self._end_early()
+            if due or self._budget.is_to_be_checked(self._counted_s - checked_s):
                 yield from self._keep_to_time(clock.pause_s)
+                checked_s = self._counted_s
 
     def _is_over(self) -> bool:
         progress = self._progress
