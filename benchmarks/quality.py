@@ -28,8 +28,9 @@ import numpy as np
 from measure import machine
 
 from charrnn import api
+from charrnn.display.format import architecture
 from charrnn.events import Evaluated
-from charrnn.merging import merge_models
+from charrnn.merging import merge_models, part_configs
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -98,7 +99,8 @@ def train(
     seconds = time.monotonic() - started
     model = api.load(trainer.run_directory.model)
     lanes = min(point["val_loss"] for point in curve)
-    return model, {"seconds": seconds, "lanes": lanes, **losses(model, held_out)}, curve
+    figures = {"seconds": seconds, "passes": model.saved.training["epochs"], "lanes": lanes}
+    return model, {**figures, **losses(model, held_out)}, curve
 
 
 def losses(model: api.CharModel, held_out: Path) -> dict[str, float]:
@@ -175,8 +177,13 @@ def run_recipe(
             model, figures, curve = train(parts, options, seed, Path(folder) / "run")
         models.append(model.saved)
         rows.append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
+        shape = architecture(part_configs(model.saved.config, model.saved.weights))
         shown = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
-        print(f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  {shown}", flush=True)
+        print(
+            f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  "
+            f"{figures['passes']:5.2f} passes  {shown}  {shape}",
+            flush=True,
+        )
     if seeds > 1:
         carried = [row["carried"] for row in rows]
         merged = losses(api.CharModel(merge_models(models)), parts[1])

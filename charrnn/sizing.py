@@ -44,8 +44,9 @@ RELATIVE_SPEED = {
     128: 1.8, 192: 1.35, 256: 1.0, 384: 0.56, 512: 0.32, 768: 0.15, 1024: 0.07
 }  # fmt: skip
 """Speed of training by width, one layer, beside that of 256 units."""
-CHARS_PER_WEIGHT = 6
-"""Characters to read in training for each weight of a network that is worth its size."""
+CHARS_PER_WEIGHT, MEMBER_CHARS_PER_WEIGHT = 6, 10
+"""Characters to read in training for each weight of a network that is worth its size, alone or as
+one of several."""
 WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
 """The widest layer by the characters of the text: a wider one learns it by heart."""
 FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
@@ -127,7 +128,8 @@ def choose_size(
 
     def pays(width: int, members: int) -> bool:
         shape = ModelConfig(vocab_size=vocab_size, hidden_size=width, embedding_size=embedding)
-        return read(width, members) >= CHARS_PER_WEIGHT * shape.num_parameters()
+        least = CHARS_PER_WEIGHT if members == 1 else MEMBER_CHARS_PER_WEIGHT
+        return read(width, members) >= least * shape.num_parameters()
 
     def widest_for(members: int) -> int:
         narrowest, *rest = widths
