@@ -53,11 +53,11 @@ FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
 """A text read less often than the first needs no dropout, more often than the second recurrent
 dropout, too; more often than the third is of no use."""
 ENOUGH_PASSES = {4: 9.0, 2: 5.0}
-"""Passes over the text of each of so many networks after which more networks are worth more than
-more passes. The model is as wide as they are together, so there is an end to it."""
+"""Passes over the text of each of so many networks after which so many are worth more than fewer
+that read more. The model is as wide as they are together, so there is an end to it."""
 SIDE_BY_SIDE = 1.15
 """Where two networks together read so many times the characters of one, two are worth it however
-seldom they read a text."""
+seldom they read the text, if they read enough for their weights."""
 ALONE, TOGETHER = (0.25, 0.2), (0.1, 0.1)
 """Dropout and recurrent dropout, where they pay, of a single network and of members: these may
 learn more by heart, for their mean does not."""
@@ -136,9 +136,12 @@ def choose_size(
         return max([narrowest, *(w for w in rest if w <= widest and pays(w, members))])
 
     def is_worth_it(members: int) -> bool:
-        if members == 2 and gain >= SIDE_BY_SIDE:
-            return True
-        return read(widest_for(members), members) >= ENOUGH_PASSES[members] * n_chars
+        width = widest_for(members)
+        passes = read(width, members) / n_chars
+        if passes < MOST_PASSES and not pays(width, members):
+            return False
+        is_faster = members == 2 and gain >= SIDE_BY_SIDE
+        return is_faster or passes >= ENOUGH_PASSES[members]
 
     if members is None:
         members = next((number for number in ENOUGH_PASSES if is_worth_it(number)), 1)

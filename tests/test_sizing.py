@@ -156,6 +156,12 @@ def test_two_networks_where_they_read_more_than_one_does():
             assert shape(n_chars, time_s=seconds, gain=gain)[1].members == members
 
 
+def test_a_tiny_text_has_one_network_until_that_has_learned_all_it_can():
+    """Narrow as they are, networks would need more passes over it than are of use."""
+    members = [shape(10_000, 75_000.0, 1.4, time_s=t)[1].members for t in (2, 5, 20)]
+    assert members == [1, 2, 4]
+
+
 def test_what_several_networks_gain_together():
     """As much as two of 256 units do, less where they are wider; never more than all of it."""
     speed = Speed(100.0, 140.0)
