@@ -15,6 +15,8 @@ from charrnn.errors import ConfigError
 CELLS = ("lstm", "gru", "rnn")
 NONLINEARITIES = ("tanh", "relu")
 OPTIMIZERS = ("muon", "adamw")
+MOST_MEMBERS = 64
+"""Networks of a run; the file of their model grows with the square."""
 DTYPES = ("auto", "float32", "bfloat16")
 DOCUMENTS = ("none", "line", "blank-line", "file")
 UNITS = ("char", "byte")
@@ -309,6 +311,10 @@ class TrainingConfig(_Config):
             learning_rate=self.learning_rate,
         )
         _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt, members=self.members)
+        _require(
+            self.members <= MOST_MEMBERS,
+            f"members must be at most {MOST_MEMBERS}, got {self.members}",
+        )
         _at_least(
             0,
             weight_decay=self.weight_decay,

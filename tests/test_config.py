@@ -185,3 +185,9 @@ def test_the_shapes_of_a_model():
     onehot = ModelConfig(vocab_size=9, hidden_size=4)
     assert "embedding.weight" not in onehot.weight_shapes()
     assert onehot.weight_shapes()["layers.0.weight_ih"] == (16, 9)
+
+
+def test_members_have_a_limit():
+    assert TrainingConfig(steps=1, members=64).members == 64
+    with pytest.raises(ConfigError, match="members must be at most 64, got 65"):
+        TrainingConfig(steps=1, members=65)

@@ -316,3 +316,9 @@ def test_a_changed_text_is_noticed(write, tmp_path):
     path.unlink()
     with pytest.raises(CorpusError, match="there is no file"):
         check_unchanged(corpus, [])
+
+
+def test_a_closed_standard_input_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(CorpusError, match="standard input is closed"):
+        encode_corpus(["-"], tmp_path / "corpus", CorpusConfig())

@@ -16,6 +16,7 @@ from charrnn.errors import RunError
 from charrnn.modelfile import load_model, save_model
 from charrnn.training.evaluate import Measured
 from charrnn.training.saving import RunFiles
+from charrnn.training.verdict import verdict
 
 SHAPE = {"hidden_size": 16, "embedding_size": 8, "batch_size": 8, "bptt": 16}
 OPTIONS = {"dtype": "float32", "device": "cpu", "sample_every": 0}
@@ -120,3 +121,11 @@ def test_a_resume_state_without_a_plan_is_refused(prepare, monkeypatch):
     del resumed._resume["plan"]
     with pytest.raises(RunError, match=r"another charrnn.*plan"):
         list(resumed.run())
+
+
+def test_a_text_read_less_than_twice_is_underfit():
+    row = {"val_loss_nats": 2.0, "epoch": 1.5}
+    assert verdict([row], 1.9) == (
+        "underfit: the text has been read only 1.5 times; more training would help"
+    )
+    assert verdict([{**row, "epoch": 2.5}], 1.9).startswith("well fit")

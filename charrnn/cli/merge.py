@@ -24,7 +24,7 @@ def merge(
     ),
     name: str = typer.Option(None, "--name", help="Or its name under runs/."),
 ) -> None:
-    """Make one model of several, better than they are on average and mostly than each of them.
+    """Make one model of several: where all are well trained, better than each of them.
 
     Train on the same text with other seeds, then merge: the logits are the mean of the parts'.
     """

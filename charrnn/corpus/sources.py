@@ -157,10 +157,13 @@ def read_bytes(source: Source, digest: hashlib._Hash | None = None) -> Iterator[
     Raises:
         CorpusError: the source cannot be read.
     """
+    if source.path is None and sys.stdin is None:
+        raise CorpusError("standard input is closed: give a file, or a text through a pipe")
     try:
         with contextlib.ExitStack() as stack:
-            file: IO[bytes] = sys.stdin.buffer
-            if source.path is not None:
+            if source.path is None:
+                file: IO[bytes] = sys.stdin.buffer
+            else:
                 opener = OPENERS.get(source.path.suffix.lower(), open)
                 file = stack.enter_context(cast("IO[bytes]", opener(source.path, "rb")))
             while piece := file.read(PIECE_BYTES):

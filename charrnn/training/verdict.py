@@ -11,6 +11,8 @@ WIDE_GAP = 0.25
 """Nats between training and validation loss that more dropout would narrow."""
 NARROW_GAP = 0.03
 """Nats below which the model has learned no more of the training text than of the rest."""
+FEW_PASSES = 2.0
+"""Passes over the training text before which a model has not seen enough of it."""
 
 
 def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
@@ -23,7 +25,7 @@ def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
     losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
     if not losses:
         return "without validation text, over- or underfitting cannot be told"
-    best, last = min(losses), losses[-1]
+    best, last, passes = min(losses), losses[-1], curve[-1]["epoch"]
     gap = last - train_loss
     if last > best + OVERFIT_RISE:
         return (
@@ -36,6 +38,8 @@ def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
             f"leaning to overfit: training text is {gap:.2f} nats better than validation; "
             "more --dropout, --recurrent-dropout or --weight-decay would help, or more text"
         )
+    if passes < FEW_PASSES:
+        return f"underfit: the text has been read only {passes:.2g} times; more training would help"
     if gap < NARROW_GAP:
         return "underfit: training and validation are still alike; more training would help"
     return (
