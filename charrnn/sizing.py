@@ -17,12 +17,12 @@ the whole as validation (docs/recipes.md has the figures):
 
 These are of a network that is alone. The mean of two is better than one that reads twice as much,
 if each reads a text of a million characters some five times. On a processor of several threads the
-two together even read more than one, and are better from the first seconds on: with 1.4 times the
-characters of one, 2 × 256 units against the best width of one, on two threads:
+two together even read more than one. With 1.4 times the characters of one, 2 × 256 units against
+one network of the width chosen for it, on two threads; in 45 seconds the difference is within noise:
 
     text     time     one      two
-    1 M      45 s     1.476    1.465
-    1 M      120 s    1.413    1.393
+    1 M      45 s     1.476    1.465, 1.480
+    1 M      120 s    1.413    1.395, 1.400
     4.3 M    120 s    1.447    1.430
 
 The shorter the text, and the more often it is read, the more it must be kept from being learned by
@@ -98,8 +98,8 @@ TYPICAL = Speed()
 def default_time_s(n_chars: int) -> float:
     """Return the time to train when no budget is given: ten minutes per million characters.
 
-    Between 20 seconds and nine and a half minutes: a run may miss its end by a twentieth, and is
-    not to take more than ten.
+    Between 20 seconds and nine and a half minutes: a run may miss its end a little, and is not to
+    take more than ten.
     """
     return min(570.0, max(20.0, n_chars * 600e-6))
 

@@ -190,7 +190,7 @@ def test_members_share_the_time_but_not_the_passes():
 
 
 def test_several_networks_are_narrower_than_one():
-    """The choices that did best where one of 256 units reads 75,000 characters a second."""
+    """Where one of 256 units reads 75,000 characters a second; the first two did best there."""
     for seconds, members, units in ((120, 2, 256), (570, 2, 384), (1800, 4, 512)):
         model, training = shape(10**6, 75_000.0, 1.4, time_s=seconds)
         assert (training.members, model.hidden_size) == (members, units)
