@@ -18,7 +18,7 @@ the whole as validation (docs/recipes.md has the figures):
 These are of a network that is alone. The mean of two is better than one that reads twice as much,
 if each reads a text of a million characters some five times. On a processor of several threads the
 two together even read more than one. With 1.4 times the characters of one, 2 × 256 units against
-one network of the width chosen for it, on two threads; in 45 seconds the difference is within noise:
+one network of the width chosen for it, on two threads; in 45 seconds the difference is noise:
 
     text     time     one      two
     1 M      45 s     1.476    1.465, 1.480
