@@ -11,14 +11,16 @@ The last tenth of the text is the validation part. Three figures, in nats per ch
 what training shows (64 warmed-up lanes, in the precision of training), `carried` is the whole
 validation text in one lane with carried state in float32, which is what `charrnn score` says, and
 `windows` is the mean over 400 random windows of 256 characters, each from a zero state, as nanoGPT
-evaluates. With `--seeds`, the mean and the range of `carried`, and that of all seeds' models merged
-into one.
+evaluates. `pauses` is the share of the time from the first step to the last that evaluating, saving
+and showing samples took. With `--seeds`, the mean and the range of `carried`, and that of all
+seeds' models merged into one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -28,8 +30,9 @@ import numpy as np
 from measure import machine
 
 from charrnn import api
+from charrnn.cli.app import SPINNING
 from charrnn.display.format import architecture
-from charrnn.events import Evaluated
+from charrnn.events import Evaluated, Progressed, Sampled
 from charrnn.merging import merge_models, part_configs
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -89,17 +92,26 @@ def train(
     started = time.monotonic()
     text, held_out = parts
     trainer = api.prepare_training(
-        [text], out=folder, held_out=[held_out], sample_every=0, seed=seed, started=started,
-        **options,
-    )  # fmt: skip
+        [text], out=folder, held_out=[held_out], seed=seed, started=started, **options
+    )
     curve: list[dict[str, float]] = []
+    stepped_at = began = paused_s = 0.0
     for event in trainer.run():
+        now = time.monotonic()
+        if isinstance(event, Progressed):  # a step is done, and an evaluation may come now
+            stepped_at, began = now, began or now
+        elif isinstance(event, (Evaluated, Sampled)):
+            paused_s, stepped_at = paused_s + now - stepped_at, now
         if isinstance(event, Evaluated) and event.val_loss is not None:
             curve.append({"seconds": event.elapsed_s, "val_loss": event.val_loss})
     seconds = time.monotonic() - started
     model = api.load(trainer.run_directory.model)
-    lanes = min(point["val_loss"] for point in curve)
-    figures = {"seconds": seconds, "passes": model.saved.training["epochs"], "lanes": lanes}
+    figures = {
+        "seconds": seconds,
+        "passes": model.saved.training["epochs"],
+        "pauses": paused_s / (stepped_at - began),
+        "lanes": min(point["val_loss"] for point in curve),
+    }
     return model, {**figures, **losses(model, held_out)}, curve
 
 
@@ -181,7 +193,7 @@ def run_recipe(
         shown = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
         print(
             f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  "
-            f"{figures['passes']:5.2f} passes  {shown}  {shape}",
+            f"{figures['passes']:5.2f} passes  pauses {figures['pauses']:.1%}  {shown}  {shape}",
             flush=True,
         )
     if seeds > 1:
@@ -210,6 +222,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
+    os.environ.setdefault(*SPINNING)  # as the program does, before torch is imported
     chosen = list(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(";")
     print(machine())
     rows = []

@@ -22,7 +22,7 @@ from charrnn.config import (
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
-from charrnn.merging import merge_models, part_configs
+from charrnn.merging import merge_models, part_configs, require_different
 from charrnn.modelfile import SavedModel, load_model, save_model
 from charrnn.normalize import normalize
 from charrnn.runs import find_model, new_run, unfinished_run
@@ -233,13 +233,16 @@ def merge(
         name: or its name under `runs/`.
 
     Raises:
-        ConfigError: the models do not fit together, or both `out` and `name` are given.
+        ConfigError: the models do not fit together, two are the same, or both `out` and `name`
+            are given.
         ModelFileError: one of them is missing or is no sound model.
         RunError: the directory already holds a run.
         StorageError: the model cannot be written.
     """
     run = new_run("merged", out=None if out is None else Path(out), name=name)
-    merged = merge_models([load(path).saved for path in models])
+    parts = [load(path).saved for path in models]
+    require_different(parts)
+    merged = merge_models(parts)
     run.path.mkdir(parents=True, exist_ok=True)
     save_model(run.model, merged)
     return CharModel(merged, run.model)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,22 @@ def merge_models(models: Sequence[SavedModel]) -> SavedModel:
         weights=merge_weights(config, [model.weights for model in models]),
         training=_record(models),
     )
+
+
+def require_different(models: Sequence[SavedModel]) -> None:
+    """Refuse to merge a model with itself.
+
+    Raises:
+        ConfigError: two of the models have the same weights.
+    """
+    for (one, model), (two, other) in combinations(enumerate(models, 1), 2):
+        if model.config == other.config and all(
+            np.array_equal(array, other.weights[name]) for name, array in model.weights.items()
+        ):
+            raise ConfigError(
+                f"models {one} and {two} are the same, and merging them gains nothing: leave one "
+                "out"
+            )
 
 
 def merge_configs(configs: Sequence[ModelConfig]) -> ModelConfig:
@@ -148,6 +164,7 @@ def _traits(model: SavedModel) -> dict[str, Any]:
     """Return by name what must be the same in all models."""
     config, text = model.config, model.text
     return {
+        "unit": model.vocabulary.unit,
         "cell": config.cell,
         "nonlinearity": config.nonlinearity,
         "layers": config.num_layers,

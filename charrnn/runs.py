@@ -79,8 +79,8 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
             raise RunError(f"{run.path} is a file: give --out a directory for the run")
         if run.is_taken:
             raise RunError(
-                f"{run.path} already holds a run: continue it with --resume, or choose another "
-                "--name or --out"
+                f"{run.path} already holds a run: choose another --name or --out, or go on with "
+                "it by charrnn train --resume"
             )
         return run
     stem = _slug(corpus_name)
@@ -109,7 +109,7 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
         path = Path(given)
         path = RunDirectory(path).model if path.is_dir() else path
         if not path.is_file():
-            raise ModelFileError(f"there is no model at {given}: check the path given to --model")
+            raise ModelFileError(f"there is no model at {given}: check the path")
         return path
     models = [p for p in root.glob(f"*/{MODEL_FILE}") if p.is_file()] if given is None else []
     if models:
@@ -138,7 +138,15 @@ def unfinished_run(
         RunError: there is none.
     """
     if out is not None or name is not None:
-        return _named_run(out, name)
+        run = _named_run(out, name)
+        if run.resume.is_file():
+            return run
+        if run.model.is_file():
+            raise RunError(
+                f"the run {run.path} is finished, there is nothing to resume; to train its model "
+                "further, start a new run with --init"
+            )
+        raise RunError(f"there is no run in {run.path}: nothing to resume")
     pattern = r".*" if corpus_name is None else rf"{re.escape(_slug(corpus_name))}(-\d+)?"
     found = [
         p

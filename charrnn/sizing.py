@@ -17,13 +17,16 @@ the whole as validation (docs/recipes.md has the figures):
 
 These are of a network that is alone. The mean of two is better than one that reads twice as much,
 if each reads a text of a million characters some five times. On a processor of several threads the
-two together even read more than one. With 1.4 times the characters of one, 2 × 256 units against
-one network of the width chosen for it, on two threads; in 45 seconds the difference is noise:
+two together even read more than one. Where they read 1.4 times the characters of one, on two
+threads, the best of each that was tried, one seed or the mean of several and their range:
 
-    text     time     one      two
-    1 M      45 s     1.476    1.465, 1.480
-    1 M      120 s    1.413    1.395, 1.400
-    4.3 M    120 s    1.447    1.430
+    text     budget   one                      several
+    10 k     50 ×     2.036                    1.989 (four)
+    30 k     20 s     1.808                    1.776 (four)
+    1 M      45 s     1.474 (1.468 to 1.480)   1.463 (1.460 to 1.466)
+    1 M      120 s    1.392 (1.385 to 1.400)   1.394 (1.387 to 1.404)
+    1 M      570 s    1.363                    1.326, 1.335
+    4.3 M    120 s    1.447                    1.430
 
 The shorter the text, and the more often it is read, the more it must be kept from being learned by
 heart; read more than some fifty times, it is, whatever the settings.

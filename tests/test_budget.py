@@ -119,13 +119,11 @@ def test_a_machine_that_changes_its_speed_changes_the_plan(monkeypatch):
     def corrected(step, elapsed_s, chars_per_s):
         return budget.corrected_plan(Plan(1000, 20), step, elapsed_s, chars_per_s, 0.0)
 
-    assert corrected(501, 50.0, 5_000.0) is None  # no evaluation
     assert corrected(500, 50.0, 10_000.0) is None  # as planned
     assert corrected(500, 50.0, 9_850.0) is None  # nearly
     assert corrected(500, 50.0, 5_000.0) == Plan(750, 7, 500)
     assert corrected(500, 50.0, 20_000.0) == Plan(1500, 13, 500)
     assert corrected(500, 200.0, 10_000.0).total_steps == 501  # at once
-    assert make_budget(steps=1000).corrected_plan(Plan(1000, 20), 500, 50.0, 1.0, 0.0) is None
 
 
 def test_corrections_do_not_move_the_evaluations_to_come():
@@ -138,15 +136,21 @@ def test_corrections_do_not_move_the_evaluations_to_come():
         if plan.evaluates_after(step):
             evaluated.append(step)
         speed = 10_000.0 * (0.9 if step % 40 < 20 else 1.1)
-        plan = budget.corrected_plan(plan, step, 0.1 * step, speed, 0.0) or plan
+        if budget.is_to_be_checked(plan, step, 2.0):
+            plan = budget.corrected_plan(plan, step, 0.1 * step, speed, 0.0) or plan
     assert np.ptp(np.diff([0, *evaluated])) < 20
     assert evaluated[-1] == pytest.approx(1000, abs=20), "corrected until the end"
 
 
-def test_time_is_looked_at_in_between():
-    assert not make_budget(time_s=100.0).is_to_be_checked(1.9)
-    assert make_budget(time_s=100.0).is_to_be_checked(2.0)
-    assert not make_budget(steps=10).is_to_be_checked(1e9)
+def test_time_is_looked_at_after_evaluations_and_at_the_end_in_between():
+    timed, plan = make_budget(time_s=100.0), Plan(1000, 20)
+    assert timed.is_to_be_checked(plan, 500, 0.0), "an evaluation"
+    assert not timed.is_to_be_checked(plan, 501, 50.0)
+    assert not timed.is_to_be_checked(plan, 949, 50.0)
+    assert timed.is_to_be_checked(plan, 951, 2.0)
+    assert not timed.is_to_be_checked(plan, 951, 1.9)
+    assert not timed.is_to_be_checked(None, 0, 1e9), "there is no plan yet"
+    assert not make_budget(steps=1000).is_to_be_checked(plan, 500, 1e9)
 
 
 def test_the_evaluations_to_come_have_their_time():

@@ -175,6 +175,15 @@ def test_wrong_usage_exits_with_2(charrnn, arguments, message):
     assert message in result.err + result.out
 
 
+@pytest.mark.parametrize(
+    "arguments", [("",), ("prose.txt", "--out", ""), ("prose.txt", "--held-out", "")]
+)
+def test_an_empty_path_is_not_the_directory_here(charrnn, text, tmp_path, arguments):
+    charrnn("train", *arguments, "--steps", 1, *TRAIN).assert_one_error(2, "empty")
+    charrnn("sample", "-m", "").assert_one_error(2, "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["prose.txt"]
+
+
 @pytest.mark.parametrize("command", [("sample",), ("score", "abc"), ("info",)])
 def test_no_model_at_all(tmp_path, command):
     """Nothing trained, and the model that ships with charrnn was taken out of the installation."""
@@ -204,6 +213,7 @@ def test_unknown_characters_in_a_prompt_are_named(charrnn, tiny_model_path):
 
 def test_nothing_to_resume(charrnn, text):
     charrnn("train", "--resume").assert_one_error(1, "nothing to resume")
+    charrnn("train", "--resume", "--name", "lost").assert_one_error(1, "there is no run in")
     charrnn("train", text, "--resume").assert_one_error(1, "no unfinished run of prose")
 
 
@@ -293,6 +303,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     assert stopped.out == ""
     assert not CRASH.search(stopped.err)
     assert "\x1b" not in stopped.err
+    assert "stopping: the model is measured and saved first" in stopped.err
     assert "Interrupted after" in stopped.err
     assert "charrnn sample -m out" in stopped.err
     assert "charrnn train --resume --out out" in stopped.err
@@ -311,7 +322,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path):
     assert len(plain) == len(rows) - len([r for r in rows if f"step {r['step']:,}/" in stopped.err])
 
     before = (tmp_path / "out" / "model.safetensors").read_bytes()
-    charrnn("train", "--resume", "--out", "out").assert_one_error(1, "nothing to resume")
+    charrnn("train", "--resume", "--out", "out").assert_one_error(1, "out is finished")
     charrnn("train", text, *options).assert_one_error(1, "already holds a run")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
 

@@ -104,7 +104,7 @@ def test_a_last_model_that_was_overtaken_is_taken_away(prepare):
     trainer = prepare(texts.english(4000), steps=100)
     run = trainer.run_directory
     for event in trainer.run():
-        trainer.stop_requested = getattr(event, "step", 0) >= 50
+        trainer.stop_requested |= getattr(event, "step", 0) >= 50
     save_model(run.last, load_model(run.model))
     list(api.prepare_resume([], out=run.path).run())
     assert load_model(run.model).training["step"] == 100

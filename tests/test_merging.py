@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from charrnn.engine.matrix import BlockMatrix, Matrix, recurrent_matrix
 from charrnn.errors import ConfigError, RunError
 from charrnn.merging import merge_models
 from charrnn.modelfile import SavedModel, load_model, save_model
-from charrnn.vocab import Vocabulary
+from charrnn.vocab import BYTES, ByteVocabulary, Vocabulary
 
 TEXT = "abc cab, bad dab"
 
 
 def model_of(seed, cell="lstm", layers=2, embedding=3, hidden=5, alphabet="abcd ,", **parts):
-    vocabulary = Vocabulary(alphabet)
+    vocabulary = ByteVocabulary() if alphabet == BYTES else Vocabulary(alphabet)
     config = reference.make_config(
         cell, layers=layers, embedding=embedding, vocab_size=len(vocabulary), hidden=hidden
     )
@@ -103,6 +104,7 @@ def test_blocks_are_found_where_they_are():
         ({"text": TextConfig(documents="line")}, r"differ in documents \(none and line\)"),
         ({"text": TextConfig(normalize="nfc")}, r"differ in normalization \(none and nfc\)"),
         ({"alphabet": "abcd ."}, "alphabets differ"),
+        ({"alphabet": BYTES}, r"differ in unit \(char and byte\)"),
     ],
 )
 def test_models_that_do_not_fit_together(other, reason):
@@ -142,6 +144,7 @@ def test_the_command_saves_a_model_that_is_found_and_shown(parts, monkeypatch, c
     assert out == ""
     assert err.startswith("2 networks, each LSTM 2 × 5, embedding 3; ")
     assert "runs/merged/model.safetensors" in err.replace("\\", "/")
+    assert f"charrnn score -m {Path('runs', 'merged')} --file" in err
     merged = load_model(parts / "runs" / "merged" / "model.safetensors")
     assert [part["step"] for part in merged.training["merged"]] == [10, 11]
     assert merged.training["corpus"]["name"] == "t"
@@ -163,6 +166,8 @@ def test_nothing_is_written_over_and_bad_input_leaves_nothing(parts, monkeypatch
     for arguments, code, message in (
         (["0"], 2, "two models or more"),
         (["0", "nowhere"], 1, "no model at nowhere"),
+        (["0", "1", "0"], 2, "models 1 and 3 are the same"),
+        (["0", "1", "--out", ""], 2, "empty"),
         (["0", "1", "--out", "a", "--name", "b"], 2, "give one"),
         ([], 2, "MODEL"),
     ):

@@ -106,10 +106,19 @@ def test_the_newest_unfinished_run_is_resumed(here):
     make(here / "runs" / "play-3" / "model.safetensors")  # finished
     assert unfinished_run("play").path.resolve() == newest.parent
     assert unfinished_run(None).path.name == "verse"
+    make(here / "runs" / "mine" / "resume.safetensors", age=50)
     assert unfinished_run("play", name="mine").path.as_posix() == "runs/mine"
-    assert unfinished_run("play", out=here).path == here
+    assert unfinished_run("play", out=newest.parent).path == newest.parent
     with pytest.raises(RunError, match="no unfinished run of prose"):
         unfinished_run("prose")
+
+
+def test_a_run_that_is_finished_is_told_from_one_that_is_not_there(here):
+    make(here / "runs" / "done" / "model.safetensors")
+    with pytest.raises(RunError, match=r"done is finished, there is nothing to resume.*--init"):
+        unfinished_run("play", name="done")
+    with pytest.raises(RunError, match=r"there is no run in .*lost"):
+        unfinished_run("play", out=here / "lost")
 
 
 def test_a_run_of_another_corpus_is_not_resumed(here):

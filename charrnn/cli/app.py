@@ -119,7 +119,9 @@ def _run() -> int:
         return _fail(_os_message(error), 1)
     except Exception as error:
         if isinstance(error, MemoryError) or _is_out_of_memory(error):
-            return _fail("not enough memory: try a smaller --hidden, --batch or --bptt", 1)
+            return _fail(
+                "not enough memory: try a smaller --hidden, --members, --batch or --bptt", 1
+            )
         if os.environ.get(DEBUG_VARIABLE):
             raise
         return _fail(
@@ -136,8 +138,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _os_message(error: OSError) -> str:
-    where = f" {error.filename}" if error.filename else ""
-    return f"the system refused to go on{where}: {(error.strerror or str(error)).lower()}"
+    reason = (error.strerror or str(error)).lower()
+    return f"cannot use {error.filename}: {reason}" if error.filename else f"cannot go on: {reason}"
 
 
 def _fail(message: str, code: int) -> int:

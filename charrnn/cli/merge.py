@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from charrnn.cli.options import model_name
+from charrnn.cli.options import model_name, path_name
 
 
 def merge(
@@ -19,6 +19,7 @@ def merge(
         "--out",
         "-o",
         metavar="DIR",
+        parser=path_name,
         show_default="a new one under runs/",
         help="Directory for the merged model.",
     ),
@@ -33,7 +34,11 @@ def merge(
     from charrnn.merging import part_configs
 
     merged = merge_into(models, out=out, name=name)
+    assert merged.path is not None
+    run = merged.path.parent
     parts = part_configs(merged.saved.config, merged.saved.weights)
     size = sum(part.num_parameters() for part in parts)
     print(f"{architecture(parts)}; {count(size)} parameters", file=sys.stderr)
     print(f"model {merged.path}", file=sys.stderr)
+    print(f"its parts: charrnn info -m {run}", file=sys.stderr)
+    print(f"how good it is: charrnn score -m {run} --file HELD_OUT_TEXT --whole", file=sys.stderr)

@@ -18,16 +18,31 @@ if TYPE_CHECKING:
 UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 
 
+def path_name(text: str) -> Path:
+    """Return a path; as an empty text, such as an unset variable, it would be the directory here.
+
+    Raises:
+        typer.BadParameter: the text is empty.
+    """
+    if not text:
+        raise typer.BadParameter("it is empty; name a file or a directory")
+    return Path(text)
+
+
 def model_name(text: str) -> Path:
     """Return the name of a model as a Path.
 
     `builtin` is the model that ships with charrnn, `./builtin` a file or directory here. A Path
     makes no difference between the two, so the second is written out.
+
+    Raises:
+        typer.BadParameter: the text is empty.
     """
     from charrnn.runs import BUILTIN
 
-    is_here = text != BUILTIN and Path(text) == Path(BUILTIN)
-    return Path(text).absolute() if is_here else Path(text)
+    path = path_name(text)
+    is_here = text != BUILTIN and path == Path(BUILTIN)
+    return path.absolute() if is_here else path
 
 
 MODEL = typer.Option(

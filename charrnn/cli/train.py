@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from charrnn.cli.options import model_name, parse_duration
+from charrnn.cli.options import model_name, parse_duration, path_name
 from charrnn.config import CorpusConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
@@ -44,6 +44,7 @@ def train(
     corpus: list[Path] = typer.Argument(
         None,
         metavar="CORPUS...",
+        parser=path_name,
         show_default=False,
         help="Text files (also .gz, .bz2, .xz), directories, or - for standard input.",
     ),
@@ -75,7 +76,12 @@ def train(
     ),
     glob: str = _corpus(CorpusConfig.glob, "--glob", help="Files to read in directories."),
     held_out: list[Path] = _corpus(
-        [], "--held-out", metavar="FILE", shown="none", help="Validate on this file instead."
+        [],
+        "--held-out",
+        metavar="FILE",
+        parser=path_name,
+        shown="none",
+        help="Validate on this file instead.",
     ),
     init: Path = _model(
         None,
@@ -163,6 +169,7 @@ def train(
         "--out",
         "-o",
         metavar="DIR",
+        parser=path_name,
         show_default="runs/<corpus name>",
         help="Run directory.",
         rich_help_panel=OUTPUT,

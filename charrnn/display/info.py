@@ -80,11 +80,12 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
     settings = training.get("config")
     if settings:
-        yield "", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
+        yield "settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
     if training.get("val_loss_nats") is not None:
         scale = training.get("logit_scale", 1)
-        fitted = "" if scale == 1 else f", logits times {scale:.3g} to fit it"
-        yield "validation", f"{loss(training['val_loss_nats'])} per character{fitted}"
+        yield "validation", f"{loss(training['val_loss_nats'])} per character"
+        if scale != 1:
+            yield "calibration", f"all logits times {scale:.3g} fit the validation text best"
     curve = [r["val_loss_nats"] for r in training.get("curve", []) if r["val_loss_nats"]]
     if len(curve) > 1:
         yield "curve", f"{curve[0]:.2f} {_spark(curve)} {curve[-1]:.2f}"

@@ -141,8 +141,6 @@ class TrainingDisplay:
         good = f"training {loss(event.train_loss)} per character"
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss)} per character at step {event.best_step:,}"
-            if event.logit_scale != 1:
-                good += f", logits times {event.logit_scale:.3g} to fit it"
         self._line(
             Text.assemble(
                 (f"{how[event.reason]} after {duration(event.elapsed_s)}: ", "bold"),
@@ -150,7 +148,10 @@ class TrainingDisplay:
             )
         )
         if event.padding_share > SHOWN_PADDING:
-            self._line(f"{event.padding_share:.1%} of the computation was padding.")
+            self._line(
+                f"{event.padding_share:.1%} of the computation was padding: windows go beyond "
+                "the end of a document or of the text."
+            )
         self._line(f"The best model is {event.model_path}; now type:")
         self._line(f"  charrnn sample -m {event.run} --temp 0.8")
         if event.reason == "interrupted":

@@ -139,8 +139,6 @@ class Budget:
     ) -> Plan | None:
         """Return another plan if the machine turns out slower or faster than measured.
 
-        That is looked at after each evaluation, and at any time after the last but one.
-
         Args:
             plan: the plan so far.
             step: steps taken.
@@ -148,13 +146,11 @@ class Budget:
             chars_per_s: speed of the steps.
             pause_s: seconds that an evaluation takes, with all that is saved and shown.
         """
-        left = plan.evaluations - plan.evaluated_by(step)
-        if self.time_s is None or not (plan.evaluates_after(step) or left == 1):
-            return None  # to move the evaluations to come again and again might pass them by
+        assert self.time_s is not None
         step_s = self.seconds_of(1, chars_per_s)
         needed_s = (plan.total_steps - step) * step_s
         left_s = max(0.0, self.time_s - elapsed_s)
-        pauses_s = left * pause_s
+        pauses_s = (plan.evaluations - plan.evaluated_by(step)) * pause_s
         pauses_s += self._final_chars / max(chars_per_s, 1.0)
         left_s -= min(pauses_s, CLOSING_SHARE * left_s)
         if abs(needed_s - left_s) <= REPLAN_SHARE * self.time_s:
@@ -162,9 +158,18 @@ class Budget:
         total_steps = int(min(step + max(1, int(left_s / step_s)), self._most_steps))
         return None if total_steps == plan.total_steps else self.plan(total_steps, step)
 
-    def is_to_be_checked(self, seconds: float) -> bool:
-        """Say whether it is time for `corrected_plan`, so many seconds after the last."""
-        return self.time_s is not None and seconds >= CHECK_SHARE * self.time_s
+    def is_to_be_checked(self, plan: Plan | None, step: int, seconds: float) -> bool:
+        """Say whether it is time for `corrected_plan`, so many seconds after the last.
+
+        That is so after each evaluation, and after the last but one at any time: to move the
+        evaluations to come again and again might pass them by.
+        """
+        if plan is None or self.time_s is None:
+            return False
+        if plan.evaluates_after(step):
+            return True
+        is_closing = plan.evaluations - plan.evaluated_by(step) == 1
+        return is_closing and seconds >= CHECK_SHARE * self.time_s
 
     def is_cut(self, plan: Plan) -> bool:
         """Say whether it is the number of passes, not the time, that ends the run."""

@@ -61,10 +61,7 @@ def read_record(path: Path) -> dict[str, Any]:
         RunError: there is no resume state, or it cannot be read.
     """
     if not path.is_file():
-        raise RunError(
-            f"{path.parent} has nothing to resume: the run is finished or never began; "
-            "to train a finished model further, start a new run with --init"
-        )
+        raise RunError(f"there is no resume state {path}: nothing to resume")
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[RECORD_KEY])

@@ -115,6 +115,8 @@ class Trainer:
             yield self._follow(self._budget.fixed_plan(), None)
         while True:  # once, unless the last evaluation rolls back
             yield from self._loop()
+            if self.stop_requested and not self._progress.is_complete:
+                yield events.Notice(text="stopping: the model is measured and saved first")
             if self._progress.evaluated_step != self._progress.step:
                 yield from self._evaluate()
             if self._is_over():
@@ -175,7 +177,8 @@ class Trainer:
                 yield from self._evaluate()
                 clock.leave_out_pause()
                 yield from self._end_early()
-            if due or self._budget.is_to_be_checked(self._counted_s - checked_s):
+            progress, since_s = self._progress, self._counted_s - checked_s
+            if self._budget.is_to_be_checked(progress.plan, progress.step, since_s):
                 yield from self._keep_to_time(clock.pause_s)
                 checked_s = self._counted_s
 
