@@ -22,6 +22,7 @@ from charrnn.config import (
 from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
 from charrnn.engine import Engine
 from charrnn.errors import ConfigError
+from charrnn.interrupts import interrupts_put_off
 from charrnn.merging import merge_models, part_configs, require_different
 from charrnn.modelfile import SavedModel, load_model, save_model
 from charrnn.normalize import normalize
@@ -318,7 +319,8 @@ def prepare_training(
             progress=progress,
         )
 
-        from charrnn.training import Trainer, measure_speed  # torch: only when sure to be needed
+        with interrupts_put_off():  # torch: only when sure to be needed
+            from charrnn.training import Trainer, measure_speed
 
         if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
             speed = TYPICAL
@@ -384,8 +386,9 @@ def prepare_resume(
     stem = find_sources(paths)[0].stem if paths else None
     run = unfinished_run(stem, out=out, name=name)
 
-    from charrnn.training import Trainer
-    from charrnn.training.checkpoint import read_record
+    with interrupts_put_off():
+        from charrnn.training import Trainer
+        from charrnn.training.checkpoint import read_record
 
     record = read_record(run.resume)
     corpus = load_corpus(run.corpus)

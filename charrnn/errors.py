@@ -7,7 +7,7 @@
     ├── ModelFileError           not a model file, or one that contradicts itself (ValueError)
     ├── RunError                 a run directory that is taken or cannot go on
     ├── DivergenceError          training whose loss explodes again and again
-    └── StorageError             a file that cannot be written
+    └── StorageError             a file, or stdout, that cannot be written
 
 Each message is one sentence: what is wrong, where, and what to do about it.
 Our own invariants are `assert`s, not members of this tree.

@@ -217,6 +217,30 @@ def test_nothing_to_resume(charrnn, text):
     charrnn("train", text, "--resume").assert_one_error(1, "no unfinished run of prose")
 
 
+@POSIX
+def test_closed_streams(charrnn, tiny_model_path, text, tmp_path):
+    """Nothing is written where a stream was, and nothing is lost without a word."""
+
+    def without(number):
+        return {"preexec_fn": lambda: os.close(number)}
+
+    model = ("-m", tiny_model_path)
+    for command in (("sample", *model), ("score", "abc", *model), ("info", *model)):
+        charrnn(*command, **without(1)).assert_one_error(1, "standard output is closed")
+    result = charrnn("sample", *model, "--seed", 1, **without(2))
+    assert (result.code, result.err) == (0, "")
+    assert result.out == charrnn("sample", *model, "--seed", 1).out
+    lost = charrnn("sample", "-m", "nothing", **without(2))
+    assert (lost.code, lost.out) == (1, ""), "what goes to stderr never goes to stdout"
+    for options in (("--interactive",), ("--prompt-file", "-")):
+        charrnn("sample", *model, *options, **without(0)).assert_one_error(2 - len(options) // 2)
+    for number in (0, 1):
+        out = tmp_path / f"without-{number}"
+        result = charrnn("train", text, "--steps", 2, "--out", out, *TRAIN, **without(number))
+        assert result.code == 0, result.err
+        assert load_model(out / "model.safetensors").training["step"] == 2
+
+
 @FULL
 @pytest.mark.parametrize(
     "command", [("sample", "--length", 40), ("sample", "--no-stream"), ("score", "a"), ("info",)]
@@ -428,6 +452,34 @@ def test_ctrl_c_while_sampling(tiny_model_path, tmp_path):
     assert process.returncode == 130
     assert not CRASH.search(err.decode())
     assert out.endswith(b"\n")
+
+
+@POSIX
+def test_ctrl_c_while_torch_is_loaded(text, tmp_path):
+    """It would abort the process; so it waits, and a run that has not begun leaves nothing."""
+    code = """if True:
+        import builtins, signal, sys
+        load = builtins.__import__
+
+        def interrupted(name, *more, **named):
+            if name == "torch" and name not in sys.modules:
+                signal.raise_signal(signal.SIGINT)
+                torch = load(name, *more, **named)
+                print("torch is loaded", file=sys.stderr)
+                return torch
+            return load(name, *more, **named)
+
+        builtins.__import__ = interrupted
+        from charrnn.cli import main
+        main()
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", text, "--out", "out"],
+        cwd=tmp_path, env=environment(), capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert done.stderr.decode() == "torch is loaded\ncharrnn: interrupted\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["prose.txt"]
 
 
 # scoring

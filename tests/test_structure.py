@@ -17,6 +17,7 @@ LAYERS = {
     # the ground floor, itself in three steps
     "errors": 0.0,
     "files": 0.1,
+    "interrupts": 0.1,
     "config": 0.1,
     "vocab": 0.1,
     "events": 0.2,

@@ -17,7 +17,7 @@ from charrnn.cli.merge import merge
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError
+from charrnn.errors import CharRNNError, StorageError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -73,28 +73,58 @@ def _ends_quietly(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         try:
             code = command(*args, **options)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return code
         except BrokenPipeError:
             # nothing more can be written, not even what is buffered, at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except KeyboardInterrupt:
+            raise typer.Abort from None  # Typer itself would end without a word
 
     return run
 
 
-for _command in (train, sample, score, info, merge):
+def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Refuse to begin a command whose product has nowhere to go.
+
+    Raises:
+        StorageError: stdout is closed.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        if sys.stdout is None:
+            raise StorageError("standard output is closed: send it to a file, or to /dev/null")
+        return command(*args, **options)
+
+    return run
+
+
+for _command in (train, _writes(sample), _writes(score), _writes(info), merge):
     app.command()(_ends_quietly(_command))
 
 
 def main() -> NoReturn:
     """Run the command line; every outcome is an exit code, never a traceback."""
+    _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a code page that lacks a character shows ? instead
             reconfigure(errors="replace")
     os.environ.setdefault(*SPINNING)
     sys.exit(_run())
+
+
+def _fill_closed_streams() -> None:
+    """Keep the numbers of closed standard streams from files opened later, and stderr writable."""
+    number = 0
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)  # always the lowest one that is free
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _run() -> int:
@@ -113,7 +143,7 @@ def _run() -> int:
         return _fail(message.rstrip(".") + hint, EXIT_USAGE)
     except _ClickError as error:
         return _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
+    except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         return _fail(_os_message(error), 1)

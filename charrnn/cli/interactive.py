@@ -20,7 +20,7 @@ def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> 
     Raises:
         ConfigError: there is no terminal to talk to.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigError("--interactive needs a terminal; in a pipe use --prompt or --prompts")
     from charrnn.display.interactive import Conversation
 

@@ -23,6 +23,7 @@ from charrnn.display import score as display
 from charrnn.display.page import MAX_CHARS, page
 from charrnn.errors import ConfigError
 from charrnn.files import write_text_atomically
+from charrnn.interrupts import interrupts_put_off
 from charrnn.scoring import (
     Score,
     Scorer,
@@ -155,7 +156,8 @@ class Report:
                 display.tell_about(total, n_empty=0, eos=False)
 
     def _adapt(self, documents: Iterable[tuple[str, Iterable[str]]]) -> Score:
-        from charrnn.adaptation import Adapter
+        with interrupts_put_off():
+            from charrnn.adaptation import Adapter
 
         adapter = Adapter(self._model.saved, self._scorer)
 
