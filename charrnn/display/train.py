@@ -100,6 +100,8 @@ class TrainingDisplay:
         where = f"run {event.run}"
         if event.resumed_at:
             where += f", resumed at step {event.resumed_at:,}"
+        elif training.time_s is not None:
+            where += f", {duration(training.time_s)} at most"
         self._line(where)
         self._bar("measuring the speed", None, None)
 
