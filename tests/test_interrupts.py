@@ -10,6 +10,14 @@ import pytest
 from charrnn.interrupts import interrupts_put_off
 
 
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Python's own handler, which a program that was started in the background lacks."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_comes_after_the_block():
     done = []
 
