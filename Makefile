@@ -25,7 +25,7 @@ corpora/shakespeare.txt corpora/python-docs.txt: | $(READY)
 demo: $(READY)  ## corpus, a real training run, samples at two temperatures, two scores
 	@BIN=$(BIN) TIME=$(TIME) RUN=$(DEMO) sh corpora/demo.sh
 
-pretrained: $(READY)  ## train the model that ships with charrnn anew (a quarter of an hour)
+pretrained: $(READY)  ## train the model that ships with charrnn anew (up to half an hour)
 	$(BIN)/python corpora/shakespeare.py
 	$(BIN)/python corpora/pretrained.py
 
