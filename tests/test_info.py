@@ -129,3 +129,15 @@ def test_a_text_read_less_than_twice_is_underfit():
         "underfit: the text has been read only 1.5 times; more training would help"
     )
     assert verdict([{**row, "epoch": 2.5}], 1.9).startswith("well fit")
+
+
+def test_a_run_is_judged_at_its_end_only(prepare):
+    trainer = prepare(texts.english(4000), steps=100)
+    for event in trainer.run():
+        trainer.stop_requested |= getattr(event, "step", 0) >= 50
+    assert event.verdict.startswith("the run was stopped before its end")
+    path = trainer.run_directory.path
+    assert load_model(trainer.run_directory.model).training["verdict"] == event.verdict
+    finished = list(api.prepare_resume([], out=path).run())[-1]
+    assert finished.verdict.startswith(("underfit", "well fit", "overfit", "leaning"))
+    assert load_model(trainer.run_directory.model).training["verdict"] == finished.verdict

@@ -307,7 +307,7 @@ class Trainer:
         train_loss = self._learner.measure(
             validation=False, logit_scale=scale, limit=TRAIN_LOSS_CHARS
         ).loss
-        judgement = verdict(progress.metrics, train_loss)
+        judgement = verdict(progress.metrics, train_loss, is_complete=is_complete)
         self._files.add_verdict(judgement)
         if is_complete:
             self._files.close()

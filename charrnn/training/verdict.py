@@ -15,13 +15,18 @@ FEW_PASSES = 2.0
 """Passes over the training text before which a model has not seen enough of it."""
 
 
-def verdict(curve: Sequence[Mapping[str, Any]], train_loss: float) -> str:
-    """Judge a finished run.
+def verdict(
+    curve: Sequence[Mapping[str, Any]], train_loss: float, *, is_complete: bool = True
+) -> str:
+    """Judge a run.
 
     Args:
         curve: the rows of metrics.jsonl.
         train_loss: nats per character on the training text, measured like validation.
+        is_complete: it was trained to its end, with the learning rate brought down.
     """
+    if not is_complete:
+        return "the run was stopped before its end, and can only be judged when it goes on to it"
     losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
     if not losses:
         return "without validation text, over- or underfitting cannot be told"
