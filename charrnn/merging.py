@@ -69,8 +69,12 @@ def require_different(models: Sequence[SavedModel]) -> None:
         ConfigError: two of the models have the same weights.
     """
     for (one, model), (two, other) in combinations(enumerate(models, 1), 2):
-        if model.config == other.config and all(
-            np.array_equal(array, other.weights[name]) for name, array in model.weights.items()
+        if (
+            model.config == other.config
+            and model.vocabulary == other.vocabulary
+            and all(
+                np.array_equal(array, other.weights[name]) for name, array in model.weights.items()
+            )
         ):
             raise ConfigError(
                 f"models {one} and {two} are the same, and merging them gains nothing: leave one "

@@ -78,10 +78,8 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
         if run.path.is_file():
             raise RunError(f"{run.path} is a file: give --out a directory for the run")
         if run.is_taken:
-            raise RunError(
-                f"{run.path} already holds a run: choose another --name or --out, or go on with "
-                "it by charrnn train --resume"
-            )
+            go_on = ", or go on with it by charrnn train --resume" if run.resume.is_file() else ""
+            raise RunError(f"{run.path} already holds a run: choose another --name or --out{go_on}")
         return run
     stem = _slug(corpus_name)
     number = 1

@@ -157,6 +157,24 @@ def test_the_command_saves_a_model_that_is_found_and_shown(parts, monkeypatch, c
     assert record["logprob"] == pytest.approx(charrnn.load("runs/merged").score("abc").logprob)
 
 
+def test_a_merged_model_is_merged_again(parts, monkeypatch, capsys):
+    record = load_model(parts / "0").training
+    save_model(parts / "2", model_of(2, training=record))
+    charrnn.merge(["0", "1"], out="both")
+    assert command(monkeypatch, "merge", "both", "2", "--out", "all") == 0
+    capsys.readouterr()
+    assert command(monkeypatch, "info", "-m", "all") == 0
+    shown = capsys.readouterr().out
+    assert "one that was merged from 2 models itself" in shown
+    assert "seed 0, step 10" in shown
+
+
+def test_the_same_weights_for_other_characters_are_not_the_same_model(parts):
+    save_model(parts / "2", model_of(0, alphabet="ABCD ,"))
+    with pytest.raises(ConfigError, match="alphabets differ"):
+        charrnn.merge(["0", "2"])
+
+
 def test_nothing_is_written_over_and_bad_input_leaves_nothing(parts, monkeypatch, capsys):
     merged = charrnn.merge(["0", "1"], out="both")
     before = merged.path.read_bytes()

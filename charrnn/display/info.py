@@ -77,7 +77,10 @@ def _training_rows(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if parts:
         yield "merged from", f"{len(parts)} models"
         for part in parts:
-            yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
+            if "merged" in part:
+                yield "", f"one that was merged from {len(part['merged'])} models itself"
+            else:
+                yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
     settings = training.get("config")
     if settings:
         yield "settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)

@@ -82,6 +82,8 @@ class Trainer:
         )
         self._speed = 0.0
         """Characters a second."""
+        self._told_steps: int | None = None
+        """Steps of the whole run, as the user last heard of them."""
 
     @property
     def _elapsed_s(self) -> float:
@@ -188,7 +190,7 @@ class Trainer:
 
     def _follow(self, plan: Plan, left_s: float | None) -> events.Planned:
         """Fix the number of steps, and with it the learning rates and evaluations to come."""
-        self._progress.plan = plan
+        self._progress.plan, self._told_steps = plan, plan.total_steps
         return events.Planned(
             total_steps=plan.total_steps,
             epochs=plan.total_steps / self._budget.steps_per_epoch,
@@ -214,18 +216,19 @@ class Trainer:
         progress = self._progress
         if progress.plan is None or progress.is_ending or self._is_over():
             return
-        before = progress.plan.total_steps
+        told = self._told_steps or progress.plan.total_steps
         plan = self._budget.corrected_plan(
             progress.plan, progress.step, self._counted_s, self._speed, pause_s
         )
         if plan is None:
             return
-        progress.plan = plan
-        if abs(plan.total_steps - before) > NOTABLE_CHANGE * before:
-            change = "slower" if plan.total_steps < before else "faster"
+        progress.plan, self._told_steps = plan, told
+        if abs(plan.total_steps - told) > NOTABLE_CHANGE * told:
+            self._told_steps = plan.total_steps
+            change = "slower" if plan.total_steps < told else "faster"
             yield events.Notice(
                 text=f"the machine is {change} than measured before: {plan.total_steps:,} "
-                f"steps instead of {before:,}"
+                f"steps instead of {told:,}"
             )
 
     def _roll_back(self) -> events.Notice:
