@@ -78,7 +78,8 @@ def _ends_quietly(command: Callable[..., Any]) -> Callable[..., Any]:
             return code
         except BrokenPipeError:
             # nothing more can be written, not even what is buffered, at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if sys.stdout is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except KeyboardInterrupt:
             raise typer.Abort from None  # Typer itself would end without a word
@@ -143,7 +144,7 @@ def _run() -> int:
         return _fail(message.rstrip(".") + hint, EXIT_USAGE)
     except _ClickError as error:
         return _fail(error.format_message(), error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", EXIT_INTERRUPTED)
     except OSError as error:
         return _fail(_os_message(error), 1)

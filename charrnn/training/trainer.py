@@ -223,7 +223,7 @@ class Trainer:
         if plan is None:
             return
         progress.plan, self._told_steps = plan, told
-        if abs(plan.total_steps - told) > NOTABLE_CHANGE * told:
+        if abs(plan.total_steps - told) > NOTABLE_CHANGE * told:  # small changes add up
             self._told_steps = plan.total_steps
             change = "slower" if plan.total_steps < told else "faster"
             yield events.Notice(
