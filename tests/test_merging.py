@@ -17,7 +17,7 @@ from charrnn.engine.matrix import BlockMatrix, Matrix, recurrent_matrix
 from charrnn.errors import ConfigError, RunError
 from charrnn.merging import merge_models
 from charrnn.modelfile import SavedModel, load_model, save_model
-from charrnn.vocab import BYTES, ByteVocabulary, Vocabulary
+from charrnn.vocab import BYTES, EOS_ID, ByteVocabulary, Vocabulary
 
 TEXT = "abc cab, bad dab"
 
@@ -93,6 +93,67 @@ def test_blocks_are_found_where_they_are():
         assert isinstance(recurrent_matrix(other), Matrix), "one weight joins them"
     for whole in (np.zeros((64, 64)), np.eye(64), rng.normal(size=(64, 64))):
         assert isinstance(recurrent_matrix(whole), Matrix)
+
+
+@pytest.mark.parametrize("cell", reference.CELLS)
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_a_batch_may_become_empty(cell, layers, members, embedding):
+    """Blocks of 32 units and more are multiplied apart; a state without rows is a state, too."""
+    models = [
+        model_of(seed, cell, layers=layers, hidden=32, embedding=embedding)
+        for seed in range(members)
+    ]
+    model = merge_models(models) if members > 1 else models[0]
+    engine = Engine(model.config, model.weights)
+    state = engine.initial_state(2)
+    engine.step(np.array([2, 3]), state)
+    empty = engine.copy_state(state, np.array([], dtype=np.intp))
+    nothing = np.zeros(0, dtype=np.int64)
+    assert engine.step(nothing, empty).shape == (0, model.config.vocab_size)
+    window = engine.run(np.zeros((0, 3), dtype=np.int64), empty)
+    assert window.shape == (0, 3, model.config.vocab_size)
+
+
+@pytest.fixture
+def several_networks(tmp_path):
+    """A model of four networks that ends its texts often, as the default trains for names."""
+    models = [model_of(seed, layers=1, hidden=32) for seed in range(4)]
+    for model in models:
+        for name, array in model.weights.items():
+            array *= 0.2
+            if name == "output.bias":
+                array[EOS_ID] = 0.5
+    path = tmp_path / "several.safetensors"
+    save_model(path, merge_models(models))
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--num", "50"],
+        ["--num", "3", "--length", "1"],
+        ["--temp", "0.5,1.0"],
+        ["--num", "7", "--greedy"],
+        ["--num", "4", "--format", "jsonl", "--logprobs"],
+        ["--num", "4", "--stop", "a", "--no-repeat", "2"],
+        ["--num", "4", "--min-length", "5", "--length", "5"],
+    ],
+)
+def test_many_samples_of_several_networks(several_networks, options, monkeypatch, capsys):
+    arguments = ["sample", "-m", str(several_networks), "--seed", "1", *options]
+    assert command(monkeypatch, *arguments) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out
+
+
+def test_samples_of_several_networks_do_not_depend_on_the_batch(several_networks):
+    model = charrnn.load(several_networks)
+    many = model.sample(num=20, seed=5, length=12)
+    assert {sample.stop_reason for sample in many} == {"eos", "length"}
+    for index, sample in enumerate(many):
+        assert model.stream(seed=5, length=12, index=index).sample() == sample
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ class BlockMatrix:
 
     def __init__(self, rows: Array, bounds: Sequence[int]) -> None:
         """Keep the blocks, those of the same units one above the other: fewer, larger products."""
-        self._hidden = rows.shape[1]
-        gates = rows.reshape(-1, self._hidden, self._hidden)
+        self._square = (len(rows) // rows.shape[1], rows.shape[1])
+        gates = rows.reshape(*self._square, rows.shape[1])
         self._blocks = [
             (start, end, Matrix(gates[:, start:end, start:end].reshape(-1, end - start)))
             for start, end in pairwise(bounds)
@@ -61,12 +61,13 @@ class BlockMatrix:
 
     def bind(self, x: Array, out: Array) -> Callable[[], Any]:
         """Return a call that multiplies what is in `x` now and puts the product into `out`."""
-        gates = out.reshape(*out.shape[:-1], -1, self._hidden)
-        assert np.shares_memory(gates, out)
+        # sizes are spelled out: of an array without rows, -1 could stand for anything
+        gates = out.reshape(*out.shape[:-1], *self._square)
+        assert gates.base is not None, "a view of `out`"
         calls = []
         for start, end, block in self._blocks:
             product = np.empty((*out.shape[:-1], len(block.rows)), out.dtype)
-            parts = product.reshape(*out.shape[:-1], -1, end - start)
+            parts = product.reshape(*out.shape[:-1], self._square[0], end - start)
             multiply = block.bind(x[..., start:end], product)
             calls.append((multiply, parts, gates[..., start:end]))
 
