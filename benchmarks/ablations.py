@@ -34,16 +34,17 @@ from torch import nn
 from torch.optim import Optimizer
 from variant_layers import LayerNormalised, Residual, WeightDropped, WeightNoised, Zoneout
 
-from charrnn.batches import Lanes
+from charrnn.batches.lanes import Lanes
 from charrnn.config import CorpusConfig
-from charrnn.corpus import Corpus, encode_corpus
-from charrnn.network import CharNetwork
-from charrnn.sizing import complete_settings
-from charrnn.training.evaluate import measure, text_windows
+from charrnn.corpus.corpus import Corpus
+from charrnn.corpus.encode import encode_corpus
+from charrnn.models.network import CharNetwork
 from charrnn.training.learner import Learner
+from charrnn.training.loss import measure, text_windows
 from charrnn.training.muon import Muon
 from charrnn.training.optimizers import build_optimizers
 from charrnn.training.schedule import FINAL_FRACTION, WARMUP_STEPS
+from charrnn.training.sizing import complete_settings
 
 SHORT = {"dropout": 0.25, "recurrent_dropout": 0.2}
 """What `--limit` adds to the base."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from charrnn import api
-from charrnn.scoring import Score
+from charrnn.scoring.score import Score
 
 REBER_RATE = 5e-3
 CELLS = ("lstm", "gru", "rnn")

@@ -33,7 +33,7 @@ from charrnn import api
 from charrnn.cli.app import SPINNING
 from charrnn.display.format import architecture
 from charrnn.events import Evaluated, Progressed, Sampled
-from charrnn.merging import merge_models, part_configs
+from charrnn.storage.merge import merge_models, part_configs
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},

@@ -25,11 +25,12 @@ from measure import machine, side_by_side
 from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig, SamplingConfig
-from charrnn.engine import Engine
-from charrnn.merging import merge_models
-from charrnn.modelfile import SavedModel, save_model
-from charrnn.sampling import Request, read_prompt, sample_batch
+from charrnn.engine.network import Engine
+from charrnn.sampling.batch import sample_batch
+from charrnn.sampling.prompt import Request, read_prompt
 from charrnn.sampling.stream import Stream
+from charrnn.storage.merge import merge_models
+from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary
 
 VOCABULARY = Vocabulary(chr(33 + k) for k in range(65))
@@ -114,7 +115,7 @@ def torch_steps(model: SavedModel, steps: int, batch: int) -> Any:
     """Return a task: torch's own recurrent module called one step at a time."""
     import torch
 
-    from charrnn.network import CharNetwork
+    from charrnn.models.network import CharNetwork
 
     config = model.config
     network = CharNetwork(config)

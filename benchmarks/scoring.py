@@ -21,10 +21,13 @@ from measure import machine, side_by_side
 from sampling import SIZES, VOCABULARY, bare_matrices, bare_vectors, random_model, show
 
 from charrnn.api import load
-from charrnn.engine import Engine
-from charrnn.modelfile import SavedModel
-from charrnn.scoring import Score, Scorer, score_lanes, score_many, score_pieces
-from charrnn.scoring.batch import BATCH_SIZE
+from charrnn.engine.network import Engine
+from charrnn.scoring.batch import BATCH_SIZE, score_many
+from charrnn.scoring.lanes import score_lanes
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.text import score_pieces
+from charrnn.storage.model_file import SavedModel
 
 LANES = (16, 64, 128)
 WARMUPS = (0, 16, 64, 256)

@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.network import CharNetwork
-from charrnn.recurrence import gru
-from charrnn.training.machine import autocast
+from charrnn.models.cells import gru
+from charrnn.models.network import CharNetwork
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.muon import RENEWED_EVERY
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.system import autocast
 from charrnn.training.workers import Workers
 
 CPU = torch.device("cpu")

@@ -12,35 +12,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from charrnn.config import (
-    CorpusConfig,
-    ModelConfig,
-    SamplingConfig,
-    TrainingConfig,
-    fresh_seed,
-)
-from charrnn.corpus import check_unchanged, encode_corpus, find_sources, load_corpus
-from charrnn.engine import Engine
+from charrnn.config import CorpusConfig, ModelConfig, SamplingConfig, TrainingConfig, fresh_seed
+from charrnn.corpus.corpus import check_unchanged, load_corpus
+from charrnn.corpus.encode import encode_corpus
+from charrnn.corpus.sources import find_sources
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
 from charrnn.interrupts import interrupts_put_off
-from charrnn.merging import merge_models, part_configs, require_different
-from charrnn.modelfile import SavedModel, load_model, save_model
 from charrnn.normalize import normalize
-from charrnn.runs import find_model, new_run, unfinished_run
-from charrnn.sampling import (
-    Request,
-    Sample,
-    Start,
-    Stream,
-    encode_prompt,
-    read_prompt,
-    sample_batch,
-)
-from charrnn.scoring import CharScore, Score, Scorer, char_scores, score_many, score_pieces
-from charrnn.sizing import TYPICAL, complete_settings
+from charrnn.sampling.batch import sample_batch
+from charrnn.sampling.prompt import Request, Start, encode_prompt, read_prompt
+from charrnn.sampling.sample import Sample
+from charrnn.sampling.stream import Stream
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.details import CharScore, char_scores
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.text import score_pieces
+from charrnn.storage.merge import merge_models, part_configs, require_different
+from charrnn.storage.model_file import SavedModel, load_model, save_model
+from charrnn.storage.runs import find_model, new_run, unfinished_run
+from charrnn.training.sizing import TYPICAL, complete_settings
 
 if TYPE_CHECKING:
-    from charrnn.training import Trainer
+    from charrnn.training.trainer import Trainer
 
 FINE_TUNING_RATE = 3e-3
 """Peak learning rate when a trained model is trained further: it has less far to go."""
@@ -320,7 +315,8 @@ def prepare_training(
         )
 
         with interrupts_put_off():  # torch: only when sure to be needed
-            from charrnn.training import Trainer, measure_speed
+            from charrnn.training.speed import measure_speed
+            from charrnn.training.trainer import Trainer
 
         if settings.get("steps") or settings.get("epochs"):  # the machine has no say in these
             speed = TYPICAL
@@ -387,8 +383,8 @@ def prepare_resume(
     run = unfinished_run(stem, out=out, name=name)
 
     with interrupts_put_off():
-        from charrnn.training import Trainer
         from charrnn.training.checkpoint import read_record
+        from charrnn.training.trainer import Trainer
 
     record = read_record(run.resume)
     corpus = load_corpus(run.corpus)

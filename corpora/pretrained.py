@@ -26,9 +26,9 @@ from pathlib import Path
 from charrnn.api import CharModel, prepare_training
 from charrnn.errors import CharRNNError
 from charrnn.events import Evaluated
-from charrnn.modelfile import SavedModel, load_model, save_model
-from charrnn.runs import BUILTIN_MODEL
-from charrnn.scoring import score_lanes
+from charrnn.scoring.lanes import score_lanes
+from charrnn.storage.model_file import SavedModel, load_model, save_model
+from charrnn.storage.runs import BUILTIN_MODEL
 
 MAX_BYTES = 1_500_000
 DTYPE = "float16"

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 from charrnn import api
 from charrnn.config import ModelConfig
-from charrnn.modelfile import SavedModel, save_model
+from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary
 
 settings.register_profile(

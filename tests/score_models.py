@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import reference
 
-from charrnn.engine import Engine
-from charrnn.scoring import Scorer
+from charrnn.engine.network import Engine
+from charrnn.scoring.scorer import Scorer
 from charrnn.vocab import EOS_ID, Vocabulary
 
 VOCABULARY = Vocabulary("abcde\n ")

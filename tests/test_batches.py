@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn import batches
-from charrnn.batches import IGNORE, Lanes, Window, evaluation_windows, fit_window
-from charrnn.network import CharNetwork
-from charrnn.training.evaluate import window_loss
+from charrnn.batches.evaluation import evaluation_windows
+from charrnn.batches.lanes import Lanes, fit_window
+from charrnn.batches.windows import IGNORE, Window
+from charrnn.models.network import CharNetwork
+from charrnn.training.loss import window_loss
 from charrnn.vocab import EOS_ID, UNK_ID
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from test_cli import TRAIN, charrnn, text  # noqa: F401  (fixtures)
 from test_corpora import shakespeare
 
 from charrnn import api
-from charrnn.engine import Engine
-from charrnn.modelfile import load_model, save_model
-from charrnn.runs import BUILTIN_MODEL
+from charrnn.engine.network import Engine
+from charrnn.storage.model_file import load_model, save_model
+from charrnn.storage.runs import BUILTIN_MODEL
 from charrnn.vocab import EOS_ID
 
 MAX_BYTES = 1_500_000

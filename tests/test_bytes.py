@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from charrnn import api
 from charrnn.api import CharModel
 from charrnn.config import CorpusConfig, ModelConfig
-from charrnn.corpus import encode_corpus
-from charrnn.modelfile import SavedModel, load_model, save_model
+from charrnn.corpus.encode import encode_corpus
 from charrnn.normalize import Normalizer
+from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary
 
 any_text = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -12,11 +12,11 @@ import torch
 
 from charrnn import api, events
 from charrnn.display.info import show_info
-from charrnn.modelfile import load_model
-from charrnn.network import CharNetwork
+from charrnn.models.network import CharNetwork
+from charrnn.storage.model_file import load_model
 from charrnn.training import calibration
 from charrnn.training.calibration import fit_scale
-from charrnn.training.evaluate import measure, text_windows
+from charrnn.training.loss import measure, text_windows
 
 SETTINGS = {
     "steps": 150,
@@ -92,9 +92,7 @@ def test_the_model_judged_best_is_so_with_its_logits_scaled(prepare, monkeypatch
     outcomes = []
     for factors in ([1.0] * 12, [0.5] * 4 + [0.75] * 8):
         given = iter(factors)
-        monkeypatch.setattr(
-            "charrnn.training.evaluate.fit_scale", lambda _, given=given: next(given)
-        )
+        monkeypatch.setattr("charrnn.training.loss.fit_scale", lambda _, given=given: next(given))
         *found, finished = run(prepare(text, **often))
         evaluated = [e for e in found if isinstance(e, events.Evaluated)]
         assert [e.logit_scale for e in evaluated] == factors
@@ -139,7 +137,7 @@ def test_nothing_is_fitted_to_a_short_validation_text(prepare, monkeypatch):
     def fit(loss_at):
         raise AssertionError("nothing is to be fitted")
 
-    monkeypatch.setattr("charrnn.training.evaluate.fit_scale", fit)
+    monkeypatch.setattr("charrnn.training.loss.fit_scale", fit)
     assert run(prepare(texts.markov(3000), **SETTINGS))[-1].logit_scale == 1
     assert run(prepare(texts.markov(9000), **SETTINGS | {"val_fraction": 0.0}))[-1].val_loss is None
     with pytest.raises(AssertionError, match="nothing is to be fitted"):
@@ -161,8 +159,8 @@ def test_the_factor_is_fitted_to_the_first_windows_and_all_are_measured_with_it(
         asked.append((loss_at(1.0), loss_at(0.5)))
         return 0.5
 
-    monkeypatch.setattr("charrnn.training.evaluate.fit_scale", fit)
-    monkeypatch.setattr("charrnn.training.evaluate.MOST_LOGITS", 1)
+    monkeypatch.setattr("charrnn.training.loss.fit_scale", fit)
+    monkeypatch.setattr("charrnn.training.loss.MOST_LOGITS", 1)
     halved = measure(network, text_windows(ids), cpu, "float32", logit_scale=None)
     [(at_one, at_half)] = asked
     assert at_half < at_one < len(ids), "one window, of the one lane that needs no warm-up"

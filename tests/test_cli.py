@@ -13,7 +13,7 @@ import sys
 import pytest
 import texts
 
-from charrnn.modelfile import load_model, save_model
+from charrnn.storage.model_file import load_model, save_model
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -188,7 +188,7 @@ def test_an_empty_path_is_not_the_directory_here(charrnn, text, tmp_path, argume
 def test_no_model_at_all(tmp_path, command):
     """Nothing trained, and the model that ships with charrnn was taken out of the installation."""
     code = (
-        "import pathlib, charrnn.runs; charrnn.runs.BUILTIN_MODEL = pathlib.Path('lost'); "
+        "import pathlib, charrnn.runs; charrnn.storage.runs.BUILTIN_MODEL = pathlib.Path('lost'); "
         "from charrnn.cli import main; main()"
     )
     done = subprocess.run(

@@ -13,16 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus import (
-    Source,
-    check_unchanged,
-    draft,
-    encode_corpus,
-    find_sources,
-    load_corpus,
-    read_text,
-    sources,
-)
+from charrnn.corpus import draft, sources
+from charrnn.corpus.corpus import check_unchanged, load_corpus
+from charrnn.corpus.encode import encode_corpus
+from charrnn.corpus.sources import Source, find_sources, read_text
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.vocab import UNK_ID
 

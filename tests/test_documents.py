@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn import api
-from charrnn.batches import IGNORE, DocumentBatches, document_windows
+from charrnn.batches.documents import DocumentBatches, document_windows
+from charrnn.batches.windows import IGNORE
 from charrnn.config import CorpusConfig, ModelConfig
-from charrnn.corpus import encode_corpus
+from charrnn.corpus.encode import encode_corpus
 from charrnn.corpus.segment import END, Segmenter
-from charrnn.network import CharNetwork, detach
-from charrnn.training.evaluate import window_loss
+from charrnn.models.network import CharNetwork, detach
+from charrnn.training.loss import window_loss
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID
 
 CPU = torch.device("cpu")

@@ -10,8 +10,8 @@ import pytest
 import reference
 import torch
 
-from charrnn.engine import Engine
-from charrnn.network import CharNetwork
+from charrnn.engine.network import Engine
+from charrnn.models.network import CharNetwork
 
 CASES = [
     pytest.param(cell, layers, embedding, id=f"{cell}-{layers}-{embedding or 'onehot'}")
@@ -103,7 +103,7 @@ def test_one_stream_without_a_batch_axis(case):
 @pytest.mark.parametrize("batch", [None, B])
 def test_the_path_without_a_table_of_input_products(cell, batch, monkeypatch):
     """A large vocabulary's table would not fit; then the embedding is looked up each time."""
-    monkeypatch.setattr("charrnn.engine.engine.TABLE_BYTES", 0)
+    monkeypatch.setattr("charrnn.engine.network.TABLE_BYTES", 0)
     config = reference.make_config(cell, layers=2, embedding=4)
     weights = reference.random_weights(config)
     engine = Engine(config, weights, np.float64)

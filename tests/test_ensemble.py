@@ -13,11 +13,11 @@ import torch
 from charrnn import api, events
 from charrnn.cli.app import _run
 from charrnn.config import ModelConfig
-from charrnn.ensemble import Ensemble
 from charrnn.errors import ConfigError
-from charrnn.merging import merge_configs, merge_weights, part_configs, split_weights
-from charrnn.modelfile import load_model
-from charrnn.network import CharNetwork
+from charrnn.models.ensemble import Ensemble
+from charrnn.models.network import CharNetwork
+from charrnn.storage.merge import merge_configs, merge_weights, part_configs, split_weights
+from charrnn.storage.model_file import load_model
 from charrnn.training import learner as learner_module
 
 SETTINGS = {"members": 3, "steps": 60, "hidden_size": 10, "embedding_size": 4}

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from charrnn.errors import StorageError
-from charrnn.files import atomic_writer, storage_errors, write_text_atomically
+from charrnn.storage.atomic import atomic_writer, storage_errors, write_text_atomically
 
 
 def test_a_file_is_written_with_its_folders(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 import reference
 import torch
 
-from charrnn.batches import IGNORE, Window
-from charrnn.network import CharNetwork, detach
-from charrnn.training.evaluate import window_loss
+from charrnn.batches.windows import IGNORE, Window
+from charrnn.models.network import CharNetwork, detach
+from charrnn.training.loss import window_loss
 
 CPU = torch.device("cpu")
 STEP = 1e-5

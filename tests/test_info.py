@@ -13,8 +13,8 @@ import texts
 from charrnn import api
 from charrnn.cli.info import info
 from charrnn.errors import RunError
-from charrnn.modelfile import load_model, save_model
-from charrnn.training.evaluate import Measured
+from charrnn.storage.model_file import load_model, save_model
+from charrnn.training.loss import Measured
 from charrnn.training.saving import RunFiles
 from charrnn.training.verdict import verdict
 

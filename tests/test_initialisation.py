@@ -10,7 +10,7 @@ import pytest
 import reference
 import torch
 
-from charrnn.network import CharNetwork
+from charrnn.models.network import CharNetwork
 
 GATES = {"lstm": 4, "gru": 3, "rnn-tanh": 1, "rnn-relu": 1}
 H, E, V = 48, 80, 40

@@ -12,11 +12,11 @@ import reference
 import charrnn
 from charrnn.cli.app import _run
 from charrnn.config import TextConfig
-from charrnn.engine import Engine
 from charrnn.engine.matrix import BlockMatrix, Matrix, recurrent_matrix
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, RunError
-from charrnn.merging import merge_models
-from charrnn.modelfile import SavedModel, load_model, save_model
+from charrnn.storage.merge import merge_models
+from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import BYTES, EOS_ID, ByteVocabulary, Vocabulary
 
 TEXT = "abc cab, bad dab"

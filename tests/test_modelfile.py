@@ -13,7 +13,7 @@ import safetensors.numpy
 
 import charrnn
 from charrnn.errors import ModelFileError
-from charrnn.modelfile import SavedModel, load_model, save_model
+from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import Vocabulary
 
 TRAINING = {"corpus": {"name": "né"}, "val_loss_nats": 1.25, "curve": [1, 2.5, None]}

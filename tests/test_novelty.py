@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn import novelty
-from charrnn.novelty import RUN, check_novelty
+from charrnn.sampling import novelty
+from charrnn.sampling.novelty import RUN, check_novelty
 
 
 def by_hand(text, corpus):

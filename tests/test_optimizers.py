@@ -8,7 +8,7 @@ import reference
 import torch
 
 from charrnn.config import TrainingConfig
-from charrnn.network import CharNetwork
+from charrnn.models.network import CharNetwork
 from charrnn.training.muon import Muon, orthogonalise
 from charrnn.training.optimizers import build_optimizers
 

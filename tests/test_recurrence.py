@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from charrnn.config import ModelConfig
-from charrnn.network import CharNetwork
-from charrnn.recurrence import gru
+from charrnn.models.cells import gru
+from charrnn.models.network import CharNetwork
 
 T, B, E, H = 7, 3, 5, 8
 
@@ -66,7 +66,7 @@ def test_the_network_uses_it(monkeypatch):
         calls.append(arguments)
         return gru(*arguments)
 
-    monkeypatch.setattr("charrnn.network.gru", spy)
+    monkeypatch.setattr("charrnn.models.network.gru", spy)
     network = CharNetwork(ModelConfig(vocab_size=9, cell="gru", hidden_size=H, num_layers=2))
     network(torch.ones(B, T, dtype=torch.int64), network.initial_state(B))
     assert len(calls) == 2

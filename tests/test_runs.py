@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from charrnn import runs
 from charrnn.errors import ConfigError, ModelFileError, RunError
-from charrnn.runs import BUILTIN_MODEL, RunDirectory, find_model, new_run, unfinished_run
+from charrnn.storage import runs
+from charrnn.storage.runs import BUILTIN_MODEL, RunDirectory, find_model, new_run, unfinished_run
 
 
 @pytest.fixture(autouse=True)

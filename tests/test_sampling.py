@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 
 from charrnn.api import CharModel
 from charrnn.config import ModelConfig, SamplingConfig
-from charrnn.engine import State
+from charrnn.engine.network import State
 from charrnn.errors import ConfigError, UnknownCharacterError
-from charrnn.modelfile import SavedModel
-from charrnn.sampling import Request, Stream, sample_batch
+from charrnn.rng import stream_keys, uniforms
+from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.draft import Draft
 from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
+from charrnn.sampling.prompt import Request
+from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import WatchfulWriter
-from charrnn.uniforms import stream_keys, uniforms
+from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary
 
 ALPHABET = "abcdefgh\n"

@@ -10,12 +10,14 @@ import pytest
 import reference
 import torch
 
-from charrnn.adaptation import AdaptationConfig, Adapter
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
-from charrnn.merging import merge_models
-from charrnn.modelfile import SavedModel
-from charrnn.scoring import CHUNK, Score, Scorer, score_pieces
+from charrnn.scoring.adaptation import AdaptationConfig, Adapter
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import CHUNK, Scorer
+from charrnn.scoring.text import score_pieces
+from charrnn.storage.merge import merge_models
+from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import Vocabulary
 
 VOCABULARY = Vocabulary("abcdefgh ")

@@ -13,7 +13,7 @@ import pytest
 import reference
 
 from charrnn.config import ModelConfig, TextConfig
-from charrnn.modelfile import SavedModel, save_model
+from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import Vocabulary
 
 FIELDS = [

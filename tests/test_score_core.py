@@ -13,20 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_models import VOCABULARY, naive, random_text, scorer
 
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, UnknownCharacterError
-from charrnn.scoring import (
-    CHUNK,
-    Score,
-    Scorer,
-    chunks,
-    log_softmax,
-    score_blocks,
-    score_lanes,
-    score_many,
-    score_pieces,
-    target_logprobs,
-)
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.lanes import score_lanes
+from charrnn.scoring.logprobs import log_softmax, target_logprobs
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import CHUNK, Scorer, chunks
+from charrnn.scoring.text import score_blocks, score_pieces
 from charrnn.vocab import EOS_ID, ByteVocabulary, Unknown, Vocabulary
 
 characters = st.sampled_from("abcde\n ?é")

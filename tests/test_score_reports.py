@@ -17,26 +17,16 @@ from score_models import CONFIG, ENGINE, VOCABULARY, WEIGHTS, naive, random_text
 from charrnn.display.heatmap import LEVELS, level_of, show_heatmap, show_legend, visible_text
 from charrnn.display.page import page
 from charrnn.display.records import Records, escape
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, CorpusError
-from charrnn.scoring import (
-    END,
-    UNKNOWN,
-    Pair,
-    Score,
-    Scorer,
-    char_scores,
-    compare,
-    judge,
-    rank,
-    read_pairs,
-    score_blocks,
-    score_many,
-    score_pieces,
-    wilson,
-    word_scores,
-)
-from charrnn.scoring.compare import bootstrap
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.compare import bootstrap, compare
+from charrnn.scoring.details import END, UNKNOWN, char_scores
+from charrnn.scoring.pairs import Pair, judge, rank, read_pairs, wilson
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.text import score_blocks, score_pieces
+from charrnn.scoring.words import word_scores
 from charrnn.vocab import EOS_ID, UNK_ID, ByteVocabulary, Vocabulary
 
 texts = st.text(st.sampled_from("abcde\n ?é"), max_size=15)

@@ -10,8 +10,11 @@ import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.engine import Engine
-from charrnn.scoring import CHUNK, Score, char_logprobs, log_softmax, score
+from charrnn.engine.network import Engine
+from charrnn.scoring.logprobs import log_softmax
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import CHUNK
+from charrnn.scoring.text import char_logprobs, score
 from charrnn.vocab import EOS_ID, UNK_ID, Unknown, Vocabulary
 
 VOCABULARY = Vocabulary("abcde\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from charrnn.errors import ConfigError
-from charrnn.sizing import (
+from charrnn.training.budget import REPLAN_SHARE
+from charrnn.training.sizing import (
     CHARS_PER_WEIGHT,
     ENOUGH_PASSES,
     MOST_PASSES,
@@ -15,8 +16,7 @@ from charrnn.sizing import (
     complete_settings,
     default_time_s,
 )
-from charrnn.training import measure_speed
-from charrnn.training.budget import REPLAN_SHARE
+from charrnn.training.speed import measure_speed
 
 
 def shape(n_chars, speed=100_000.0, gain=1.0, **given):
@@ -120,7 +120,7 @@ def test_the_speed_of_the_machine_is_measured_for_a_time_and_for_nothing_else(pr
         asked.append((device, dtype))
         return Speed(1e9, 1e9)
 
-    monkeypatch.setattr("charrnn.training.measure_speed", speed)
+    monkeypatch.setattr("charrnn.training.speed.measure_speed", speed)
     text, free = "abcdefgh\n" * 40_000, {"hidden_size": None, "embedding_size": None}
     assert prepare(text, time_s=600.0, **free).model.hidden_size == 512
     assert asked == [("cpu", "float32")]

@@ -20,16 +20,16 @@ from torch.optim.optimizer import (
 )
 
 from charrnn import api, events
-from charrnn.corpus import load_corpus
-from charrnn.engine import Engine
+from charrnn.corpus.corpus import load_corpus
+from charrnn.engine.network import Engine
 from charrnn.errors import CharRNNError, ConfigError, RunError
-from charrnn.modelfile import load_model
-from charrnn.network import CharNetwork
-from charrnn.scoring import char_logprobs
-from charrnn.sizing import Speed
+from charrnn.models.network import CharNetwork
+from charrnn.scoring.text import char_logprobs
+from charrnn.storage.model_file import load_model
 from charrnn.training import learner as learner_module
 from charrnn.training import trainer as trainer_module
-from charrnn.training.evaluate import measure, text_windows
+from charrnn.training.loss import measure, text_windows
+from charrnn.training.sizing import Speed
 from charrnn.vocab import Vocabulary
 
 CPU = torch.device("cpu")
@@ -451,7 +451,9 @@ def test_a_time_budget_fixes_the_number_of_steps(prepare):
 
 
 def test_training_has_half_of_the_time_however_long_the_reading_took(prepare, monkeypatch):
-    monkeypatch.setattr("charrnn.training.measure_speed", lambda device, dtype: Speed(1e5, 1e5))
+    monkeypatch.setattr(
+        "charrnn.training.speed.measure_speed", lambda device, dtype: Speed(1e5, 1e5)
+    )
     for late_s, is_late in ((1000, True), (0, False)):
         trainer = prepare(texts.english(4000), time_s=20.0, started=time.monotonic() - late_s)
         budget, used = trainer._budget, []
@@ -555,7 +557,7 @@ def test_many_lanes_measure_almost_what_one_lane_does(monkeypatch):
         reference.make_config("lstm", layers=2, embedding=4, vocab_size=len(vocabulary), hidden=20)
     )
     many = mean_loss(network, ids)
-    monkeypatch.setattr("charrnn.training.evaluate.LANES", 1)
+    monkeypatch.setattr("charrnn.training.loss.LANES", 1)
     one = mean_loss(network, ids)
     assert many == pytest.approx(one, rel=1e-4)
 

@@ -6,8 +6,8 @@ import reference
 
 from charrnn import api
 from charrnn.config import ModelConfig
-from charrnn.modelfile import SavedModel, save_model
-from charrnn.transfer import transfer_weights
+from charrnn.models.transfer import transfer_weights
+from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import Vocabulary
 
 

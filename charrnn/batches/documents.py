@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.batches.window import IGNORE, Window, hide_some
+from charrnn.batches.windows import IGNORE, Window, hide_some
 from charrnn.vocab import EOS_ID, Ids
 
 Spans = NDArray[np.int64]

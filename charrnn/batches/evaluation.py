@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from charrnn.batches.window import IGNORE, Window
+from charrnn.batches.windows import IGNORE, Window
 from charrnn.vocab import EOS_ID, Ids
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.batches.window import IGNORE, Window, hide_some
+from charrnn.batches.windows import IGNORE, Window, hide_some
 from charrnn.vocab import EOS_ID, Ids
 
 SEGMENT = 4096

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from charrnn.cli.options import MODEL, open_model
 
 if TYPE_CHECKING:
-    from charrnn.modelfile import SavedModel
+    from charrnn.storage.model_file import SavedModel
 
 
 def info(model: Path = MODEL) -> None:
@@ -26,8 +26,8 @@ def _other_of_the_run(path: Path) -> tuple[str, Path, SavedModel] | None:
     Raises:
         ModelFileError: it is not a sound model.
     """
-    from charrnn.modelfile import load_model
-    from charrnn.runs import RunDirectory
+    from charrnn.storage.model_file import load_model
+    from charrnn.storage.runs import RunDirectory
 
     run = RunDirectory(path.parent)
     others = {run.model: ("last", run.last), run.last: ("best", run.model)}

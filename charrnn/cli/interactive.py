@@ -8,7 +8,7 @@ import sys
 from charrnn.api import CharModel
 from charrnn.config import SamplingConfig
 from charrnn.errors import ConfigError, UnknownCharacterError
-from charrnn.sampling import Request, Start
+from charrnn.sampling.prompt import Request, Start
 
 CHOICES = 4
 PROPOSAL_CHARS = 80

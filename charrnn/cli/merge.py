@@ -31,7 +31,7 @@ def merge(
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count
-    from charrnn.merging import part_configs
+    from charrnn.storage.merge import part_configs
 
     merged = merge_into(models, out=out, name=name)
     assert merged.path is not None

@@ -38,7 +38,7 @@ def model_name(text: str) -> Path:
     Raises:
         typer.BadParameter: the text is empty.
     """
-    from charrnn.runs import BUILTIN
+    from charrnn.storage.runs import BUILTIN
 
     path = path_name(text)
     is_here = text != BUILTIN and path == Path(BUILTIN)
@@ -76,7 +76,7 @@ def parse_duration(text: str | None) -> float | None:
 def open_model(path: Path | None) -> CharModel:
     """Load the model of `-m`, or the newest, and say on stderr which one when it was not named."""
     from charrnn.api import load
-    from charrnn.runs import BUILTIN, BUILTIN_MODEL
+    from charrnn.storage.runs import BUILTIN, BUILTIN_MODEL
 
     model = load(path)
     if path is None and model.path == BUILTIN_MODEL:
@@ -96,7 +96,7 @@ def read_file(path: Path) -> str:
     Raises:
         CorpusError: it cannot be read or decoded.
     """
-    from charrnn.corpus import Source, read_text
+    from charrnn.corpus.sources import Source, read_text
 
     return "".join(read_text(Source(None if str(path) == "-" else path)))
 
@@ -107,7 +107,7 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
         CorpusError: it cannot be read or decoded.
     """
-    from charrnn.corpus import Source, read_text
+    from charrnn.corpus.sources import Source, read_text
 
     rest = ""
     for piece in read_text(Source(None if str(path) == "-" else path)):

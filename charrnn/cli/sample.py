@@ -15,7 +15,7 @@ from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from charrnn.api import CharModel
-    from charrnn.sampling import Request
+    from charrnn.sampling.prompt import Request
 
 WHAT, CHOICE, END, OUTPUT = "What to write", "Choosing characters", "Where to end", "Output"
 FORMATS = ("text", "jsonl")
@@ -201,7 +201,7 @@ def _requests(
 ) -> list[Request]:
     """Return one request per prompt, temperature and sample; each prompt is read once."""
     from charrnn.display.sample import prompt_progress
-    from charrnn.sampling import Request
+    from charrnn.sampling.prompt import Request
 
     requests: list[Request] = []
     for number, text in enumerate(texts):
@@ -226,7 +226,7 @@ def _numbers(texts: list[str]) -> list[float]:
 
 def _repeat(used: int, given: int | None, named: Path | None, loaded: CharModel) -> str:
     """Return the command that writes the same text again, after other models are trained, too."""
-    from charrnn.runs import BUILTIN, BUILTIN_MODEL
+    from charrnn.storage.runs import BUILTIN, BUILTIN_MODEL
 
     words = ["charrnn", *sys.argv[1:]]
     if named is None:

@@ -20,7 +20,7 @@ def pieces_of(path: Path | None, unit: str = "char") -> Iterator[str]:
     Raises:
         CorpusError: it cannot be read or decoded.
     """
-    from charrnn.corpus import Source, read_text
+    from charrnn.corpus.sources import Source, read_text
 
     source = Source(None if path is None or str(path) == "-" else path)
     return read_text(source, config=CorpusConfig(unit=unit))

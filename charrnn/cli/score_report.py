@@ -22,22 +22,16 @@ from charrnn.cli.score_input import (
 from charrnn.display import score as display
 from charrnn.display.page import MAX_CHARS, page
 from charrnn.errors import ConfigError
-from charrnn.files import write_text_atomically
 from charrnn.interrupts import interrupts_put_off
-from charrnn.scoring import (
-    Score,
-    Scorer,
-    char_scores,
-    compare,
-    judge,
-    rank,
-    read_pairs,
-    score_blocks,
-    score_lanes,
-    score_many,
-    score_pieces,
-    scored,
-)
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.compare import compare
+from charrnn.scoring.details import char_scores
+from charrnn.scoring.lanes import score_lanes
+from charrnn.scoring.pairs import judge, rank, read_pairs
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.text import score_blocks, score_pieces, scored
+from charrnn.storage.atomic import write_text_atomically
 
 
 def report(request: Request, output: str) -> None:
@@ -157,7 +151,7 @@ class Report:
 
     def _adapt(self, documents: Iterable[tuple[str, Iterable[str]]]) -> Score:
         with interrupts_put_off():
-            from charrnn.adaptation import Adapter
+            from charrnn.scoring.adaptation import Adapter
 
         adapter = Adapter(self._model.saved, self._scorer)
 

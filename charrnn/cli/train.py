@@ -16,7 +16,7 @@ from charrnn.config import CorpusConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charrnn.training import Trainer
+    from charrnn.training.trainer import Trainer
 
 CORPUS, MODEL, TRAINING, OUTPUT = "Corpus", "Model", "Training", "Output"
 AUTO = "chosen from corpus, budget and machine"

@@ -17,7 +17,7 @@ from charrnn.config import CorpusConfig
 from charrnn.corpus.documents import Documents
 from charrnn.corpus.sources import Source, find_sources, read_bytes
 from charrnn.errors import CorpusError
-from charrnn.files import write_text_atomically
+from charrnn.storage.atomic import write_text_atomically
 from charrnn.vocab import UNK_ID, Ids, Vocabulary
 
 IDS_FILE = "ids.bin"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.uniforms import stream_keys, uniforms
+from charrnn.rng import stream_keys, uniforms
 from charrnn.vocab import Ids
 
 BLOCK = 1 << 16

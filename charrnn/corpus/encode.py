@@ -19,20 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus.corpus import (
-    DOCUMENTS_FILE,
-    IDS_FILE,
-    Corpus,
-    load_corpus,
-    names,
-    save_record,
-)
+from charrnn.corpus.corpus import DOCUMENTS_FILE, IDS_FILE, Corpus, load_corpus, names, save_record
 from charrnn.corpus.documents import Documents, choose_threshold, count_duplicates
 from charrnn.corpus.draft import Draft
 from charrnn.corpus.segment import END, NEWLINE, Segmenter
 from charrnn.corpus.sources import Form, Source, find_sources, read_text
 from charrnn.errors import CorpusError
-from charrnn.files import storage_errors
+from charrnn.storage.atomic import storage_errors
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, ByteVocabulary, Ids, Vocabulary
 
 VALIDATION_SHARE = 0.1

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.display.format import architecture, count, duration, loss
-from charrnn.merging import part_configs
-from charrnn.modelfile import SavedModel
+from charrnn.storage.merge import part_configs
+from charrnn.storage.model_file import SavedModel
 
 BARS = "▁▂▃▄▅▆▇█"
 

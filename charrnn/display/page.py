@@ -8,7 +8,8 @@ import math
 from collections.abc import Sequence
 
 from charrnn.display.heatmap import visible
-from charrnn.scoring import END, CharScore, WordScore, word_scores
+from charrnn.scoring.details import END, CharScore
+from charrnn.scoring.words import WordScore, word_scores
 
 MAX_CHARS = 200_000
 """More would make a page of more than ten megabytes."""

@@ -11,8 +11,8 @@ from rich.progress import Progress
 from rich.text import Text
 
 from charrnn.display.records import to_json
-from charrnn.novelty import RUN, Novelty, check_novelty
-from charrnn.sampling import Sample
+from charrnn.sampling.novelty import RUN, Novelty, check_novelty
+from charrnn.sampling.sample import Sample
 
 LONG_PROMPT = 20_000
 """Characters from which reading a prompt is worth a progress bar."""

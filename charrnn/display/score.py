@@ -15,17 +15,13 @@ from rich.text import Text
 
 from charrnn.display.heatmap import show_heatmap, show_legend, visible, visible_text
 from charrnn.display.records import Records
-from charrnn.scoring import (
-    END,
-    Accuracy,
-    CharScore,
-    Comparison,
-    LaneScore,
-    Score,
-    WordScore,
-    list_unknown,
-    word_scores,
-)
+from charrnn.scoring.compare import Comparison
+from charrnn.scoring.details import END, CharScore
+from charrnn.scoring.lanes import LaneScore
+from charrnn.scoring.pairs import Accuracy
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import list_unknown
+from charrnn.scoring.words import WordScore, word_scores
 
 SHOWN_CHARS = 160
 """A longer text is cut in a table."""

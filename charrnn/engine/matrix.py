@@ -43,7 +43,8 @@ class Matrix:
 class BlockMatrix:
     """Square matrices one above the other `[G·H, H]`, each zero but for blocks on its diagonal.
 
-    Merged models have such weights (`charrnn.merging`). The zeros are neither kept nor multiplied.
+    Merged models have such weights (`charrnn.storage.merge`). The zeros are neither kept nor
+    multiplied.
 
     Args:
         rows: the whole.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
+from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.bans import Bans
 from charrnn.sampling.draft import Draft
 from charrnn.sampling.picker import Picker, log_probability
@@ -22,7 +23,6 @@ from charrnn.sampling.prompt import Request
 from charrnn.sampling.sample import Sample
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import is_watchful
-from charrnn.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BATCH_SIZE = 192

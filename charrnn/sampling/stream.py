@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
+from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.bans import Bans
 from charrnn.sampling.draft import Draft
 from charrnn.sampling.picker import Picker, log_probability
 from charrnn.sampling.prompt import Request, Start
 from charrnn.sampling.sample import Sample, StopReason
 from charrnn.sampling.writer import is_watchful
-from charrnn.uniforms import stream_keys, uniforms
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BLOCK = 256

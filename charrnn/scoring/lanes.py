@@ -13,7 +13,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from charrnn.batches import IGNORE, evaluation_windows
+from charrnn.batches.evaluation import evaluation_windows
+from charrnn.batches.windows import IGNORE
 from charrnn.errors import ConfigError
 from charrnn.scoring.batch import sum_logprobs
 from charrnn.scoring.logprobs import target_logprobs

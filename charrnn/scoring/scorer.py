@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.engine import Engine, State
+from charrnn.engine.network import Engine, State
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.normalize import Normalizer
 from charrnn.vocab import EOS_ID, UNK_ID, Ids, Unknown, Vocabulary, utf8

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from charrnn.engine import Engine
+from charrnn.engine.network import Engine
 from charrnn.scoring.logprobs import Floats, target_logprobs
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Block, Encoded, Scorer

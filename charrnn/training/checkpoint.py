@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
-from charrnn.ensemble import Network
 from charrnn.errors import RunError
-from charrnn.files import atomic_writer
-from charrnn.network import NetworkState
+from charrnn.models.ensemble import Network
+from charrnn.models.network import NetworkState
+from charrnn.storage.atomic import atomic_writer
 
 RECORD_KEY = "charrnn_resume"
 

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from charrnn.batches import DocumentBatches, Lanes, Window, fit_window
+from charrnn.batches.documents import DocumentBatches
+from charrnn.batches.lanes import Lanes, fit_window
+from charrnn.batches.windows import Window
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.corpus import Corpus
-from charrnn.ensemble import split_state, together
-from charrnn.modelfile import SavedModel
-from charrnn.network import CharNetwork, NetworkState, detach
-from charrnn.training.evaluate import Measured, corpus_windows, measure, window_loss
-from charrnn.training.machine import choose_device, choose_dtype
+from charrnn.corpus.corpus import Corpus
+from charrnn.models.ensemble import split_state, together
+from charrnn.models.network import CharNetwork, NetworkState, detach
+from charrnn.models.transfer import transfer_weights
+from charrnn.storage.model_file import SavedModel
+from charrnn.training.loss import Measured, corpus_windows, measure, window_loss
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.meter import Meter
 from charrnn.training.muon import Muon
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.system import choose_device, choose_dtype
 from charrnn.training.workers import Workers
-from charrnn.transfer import transfer_weights
 
 
 class Learner:

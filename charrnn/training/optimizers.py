@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from charrnn.config import TrainingConfig
-from charrnn.network import CharNetwork
+from charrnn.models.network import CharNetwork
 from charrnn.training.muon import Muon
 
 MATRIX_RATE = 3.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from charrnn.config import SamplingConfig
-from charrnn.engine import Engine
-from charrnn.modelfile import SavedModel
-from charrnn.sampling import Request, Stream, read_prompt
+from charrnn.engine.network import Engine
+from charrnn.sampling.prompt import Request, read_prompt
+from charrnn.sampling.stream import Stream
+from charrnn.storage.model_file import SavedModel
 
 CHARS = 160
 TEMPERATURE = 0.8

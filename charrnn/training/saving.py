@@ -10,10 +10,10 @@ import numpy as np
 
 from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.corpus import Corpus
+from charrnn.corpus.corpus import Corpus
 from charrnn.errors import RunError
-from charrnn.modelfile import SavedModel, load_model, save_model
-from charrnn.runs import RunDirectory
+from charrnn.storage.model_file import SavedModel, load_model, save_model
+from charrnn.storage.runs import RunDirectory
 from charrnn.training.checkpoint import load_checkpoint, save_checkpoint
 from charrnn.training.learner import Learner
 from charrnn.training.progress import Progress

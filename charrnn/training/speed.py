@@ -8,15 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from charrnn.batches import Window
+from charrnn.batches.windows import Window
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.network import CharNetwork
-from charrnn.sizing import Speed
-from charrnn.training.evaluate import window_loss
-from charrnn.training.machine import choose_device, choose_dtype
+from charrnn.models.network import CharNetwork
+from charrnn.training.loss import window_loss
 from charrnn.training.memory import keep_freed_memory
 from charrnn.training.muon import RENEWED_EVERY
 from charrnn.training.optimizers import build_optimizers
+from charrnn.training.sizing import Speed
+from charrnn.training.system import choose_device, choose_dtype
 from charrnn.training.workers import Workers
 
 HIDDEN, LANES, WINDOW = 256, 16, 64

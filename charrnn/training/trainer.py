@@ -12,10 +12,11 @@ from typing import Any
 
 from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.corpus import Corpus, advice
+from charrnn.corpus.advice import advice
+from charrnn.corpus.corpus import Corpus
 from charrnn.errors import DivergenceError
-from charrnn.modelfile import SavedModel
-from charrnn.runs import RunDirectory
+from charrnn.storage.model_file import SavedModel
+from charrnn.storage.runs import RunDirectory
 from charrnn.training.budget import TRAIN_LOSS_CHARS, Budget, Plan
 from charrnn.training.calibration import ENOUGH_CHARS
 from charrnn.training.checkpoint import read_record

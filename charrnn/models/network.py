@@ -17,7 +17,7 @@ from torch.func import functional_call
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig
-from charrnn.recurrence import gru
+from charrnn.models.cells import gru
 
 NetworkState = list[tuple[Tensor, ...]]
 """Per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the others."""

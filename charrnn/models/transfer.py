@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.modelfile import SavedModel, Weights
+from charrnn.storage.model_file import SavedModel, Weights
 from charrnn.vocab import FIRST_CHARACTER_ID, Vocabulary
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charrnn.config import ModelConfig
-from charrnn.merging import merge_configs, merge_weights, split_weights
-from charrnn.network import CharNetwork, NetworkState
+from charrnn.models.network import CharNetwork, NetworkState
+from charrnn.storage.merge import merge_configs, merge_weights, split_weights
 
 
 class Ensemble(nn.Module):

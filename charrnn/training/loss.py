@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
-from charrnn.batches import IGNORE, Window, document_windows, evaluation_windows
-from charrnn.corpus import Corpus
-from charrnn.ensemble import Network
-from charrnn.network import NetworkState, detach
+from charrnn.batches.documents import document_windows
+from charrnn.batches.evaluation import evaluation_windows
+from charrnn.batches.windows import IGNORE, Window
+from charrnn.corpus.corpus import Corpus
+from charrnn.models.ensemble import Network
+from charrnn.models.network import NetworkState, detach
 from charrnn.training.calibration import MOST_CHARS, MOST_LOGITS, fit_scale
-from charrnn.training.machine import autocast
+from charrnn.training.system import autocast
 from charrnn.vocab import Ids
 
 LANES = 64

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from charrnn.config import ModelConfig
 from charrnn.engine.matrix import block_bounds
 from charrnn.errors import ConfigError
-from charrnn.modelfile import SavedModel, Weights
+from charrnn.storage.model_file import SavedModel, Weights
 
 Array = NDArray[np.float32]
 

@@ -30,14 +30,16 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig
-from charrnn.engine import State
-from charrnn.ensemble import together
+from charrnn.engine.network import State
 from charrnn.errors import ConfigError
-from charrnn.merging import part_configs
-from charrnn.modelfile import SavedModel
-from charrnn.network import CharNetwork, NetworkState, detach
-from charrnn.scoring import Score, Scorer, target_logprobs
+from charrnn.models.ensemble import together
+from charrnn.models.network import CharNetwork, NetworkState, detach
+from charrnn.scoring.logprobs import target_logprobs
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
 from charrnn.scoring.text import block_score
+from charrnn.storage.merge import part_configs
+from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import UNK_ID
 
 EPSILON = 1e-8

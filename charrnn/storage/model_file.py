@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import ConfigError, ModelFileError
-from charrnn.files import atomic_writer
+from charrnn.storage.atomic import atomic_writer
 from charrnn.vocab import Vocabulary
 
 FORMAT_VERSION = 1

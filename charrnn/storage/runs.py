@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.errors import ConfigError, ModelFileError, RunError
-from charrnn.files import write_text_atomically
+from charrnn.storage.atomic import write_text_atomically
 
 DEFAULT_ROOT = Path("runs")
 MODEL_FILE = "model.safetensors"
