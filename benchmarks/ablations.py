@@ -8,7 +8,7 @@
 
 Each change trains as the base does (`BASE` of quality.py, and with `--limit` the dropout of short
 texts) on the same number of characters, and is measured on the last tenth of the text, in nats per
-character, in training's lanes and float32. The variants of a layer that go character by character
+character, in training's rows and float32. The variants of a layer that go character by character
 in Python are slow because of that: their seconds say nothing about the variant.
 """
 
@@ -34,16 +34,15 @@ from torch import nn
 from torch.optim import Optimizer
 from variant_layers import LayerNormalised, Residual, WeightDropped, WeightNoised, Zoneout
 
-from charrnn.batches.lanes import Lanes
+from charrnn.batches.text import TextBatches
 from charrnn.config import CorpusConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.corpus.encode import encode_corpus
 from charrnn.models.network import CharNetwork
 from charrnn.training.learner import Learner
 from charrnn.training.loss import measure, text_windows
-from charrnn.training.muon import Muon
-from charrnn.training.optimizers import build_optimizers
-from charrnn.training.schedule import FINAL_FRACTION, WARMUP_STEPS
+from charrnn.training.optimizers import Muon, build_optimizers
+from charrnn.training.schedule import FINAL_RATE, WARMUP_STEPS
 from charrnn.training.sizing import complete_settings
 
 SHORT = {"dropout": 0.25, "recurrent_dropout": 0.2}
@@ -53,7 +52,7 @@ SOAP_RATE = 3e-3
 
 def cosine(done: float) -> float:
     """Return the share of the peak rate when a share of the run is done."""
-    return FINAL_FRACTION + (1 - FINAL_FRACTION) * 0.5 * (1 + math.cos(math.pi * done))
+    return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def linear(done: float) -> float:
@@ -85,17 +84,17 @@ def growing_windows(learner: Learner, done: float, rng: np.random.Generator) -> 
     learner.windows.bptt = (16, 32, 64, 128)[min(3, int(4 * done))]
 
 
-def growing_lanes(learner: Learner, done: float, rng: np.random.Generator) -> None:
-    """Go from 8 lanes to 16 and to 32, after a third and two thirds."""
-    lanes = (8, 16, 32)[min(2, int(3 * done))]
+def growing_batches(learner: Learner, done: float, rng: np.random.Generator) -> None:
+    """Go from 8 rows to 16 and to 32, after a third and two thirds."""
+    rows = (8, 16, 32)[min(2, int(3 * done))]
     old = learner.windows
-    if lanes != old.batch_size:
-        assert isinstance(old, Lanes)
-        learner.windows = Lanes(
-            old.ids, newline_id=old.newline_id, batch_size=lanes, bptt=old.bptt, seed=lanes
+    if rows != old.batch_size:
+        assert isinstance(old, TextBatches)
+        learner.windows = TextBatches(
+            old.ids, newline_id=old.newline_id, batch_size=rows, bptt=old.bptt, seed=rows
         )
         learner.windows.served = old.served
-        learner.state = learner.network.initial_state(lanes)
+        learner.state = learner.network.initial_state(rows)
 
 
 def soap(optimizers: list[Optimizer]) -> list[Optimizer]:
@@ -106,7 +105,7 @@ def soap(optimizers: list[Optimizer]) -> list[Optimizer]:
 
 
 def renewed_every(steps: int) -> Callable[[list[Optimizer]], list[Optimizer]]:
-    """Let each of Muon's directions serve for so many steps."""
+    """Recompute Muon's orthogonalised updates every so many steps."""
 
     def change(optimizers: list[Optimizer]) -> list[Optimizer]:
         _, muon = optimizers
@@ -151,13 +150,13 @@ CHANGES = {
     "weights averaged": Change(average=0.998),
     "no warm-up": Change(warmup=1),
     "warm-up over 500 steps": Change(warmup=500),
-    "a direction for 1 step": Change(optimizer=renewed_every(1)),
-    "a direction for 2 steps": Change(optimizer=renewed_every(2)),
-    "a direction for 8 steps": Change(optimizer=renewed_every(8)),
+    "update recomputed every step": Change(optimizer=renewed_every(1)),
+    "update recomputed every 2 steps": Change(optimizer=renewed_every(2)),
+    "update recomputed every 8 steps": Change(optimizer=renewed_every(8)),
     "SOAP": Change(optimizer=soap),
     "random windows": Change(before_step=random_windows),
     "growing windows": Change(before_step=growing_windows),
-    "growing lanes": Change({"batch_size": 8}, before_step=growing_lanes),
+    "growing batches": Change({"batch_size": 8}, before_step=growing_batches),
     "weight dropout": Change(layer=WeightDropped),
     "weight noise": Change(layer=WeightNoised),
     "zoneout": Change(layer=Zoneout),
@@ -179,7 +178,7 @@ def prepare(corpus: Corpus, change: Change, base: dict[str, Any], seed: int) -> 
     model, training = complete_settings(corpus.n_train, len(corpus.vocabulary), given)
     learner = Learner(corpus, model, training)
     learner.settle_dtype()
-    network = learner.members[0]
+    network = learner.network.members[0]
     for k, layer in enumerate(network.layers):
         if change.layer is not None and (k or change.layer is not Residual):
             variant = change.layer(layer.input_size, layer.hidden_size)
@@ -196,7 +195,7 @@ def prepare(corpus: Corpus, change: Change, base: dict[str, Any], seed: int) -> 
 
 def train(learner: Learner, change: Change, characters: float, seed: int) -> CharNetwork:
     """Read so many characters, and return the network that counts."""
-    network, rng = learner.members[0].train(), np.random.default_rng(seed)
+    network, rng = learner.network.members[0].train(), np.random.default_rng(seed)
     mean = copy.deepcopy(network)
     step, done = 0, 0.0
     while done < 1:

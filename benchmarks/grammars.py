@@ -19,11 +19,12 @@ import tempfile
 from pathlib import Path
 from types import ModuleType
 
-from charrnn import api
+from charrnn.api import train
+from charrnn.config import Cell
 from charrnn.scoring.score import Score
 
 REBER_RATE = 5e-3
-CELLS = ("lstm", "gru", "rnn")
+CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
 CORPORA = Path(__file__).resolve().parent.parent / "corpora"
 TRAINING_STRINGS, FRESH_STRINGS, SAMPLES = 10_000, 5_000, 1_000
 
@@ -51,7 +52,7 @@ def reber(folder: Path, seconds: float) -> None:
     print("| cell | accepted samples | outer symbol right | bits per character | above entropy |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for cell in CELLS:
-        model = api.train(
+        model = train(
             text, out=folder / f"reber-{cell}", documents="line", cell=cell, hidden_size=64,
             embedding_size=0, time_s=seconds, learning_rate=REBER_RATE, sample_every=0,
         )  # fmt: skip
@@ -75,7 +76,7 @@ def agreement(folder: Path, seconds: float) -> None:
     print(f"| cell | {' | '.join(groups)} | all |")
     print(f"| --- |{' ---: |' * (len(groups) + 1)}")
     for cell in CELLS:
-        model = api.train(
+        model = train(
             text, out=folder / f"agreement-{cell}", documents="line", cell=cell, hidden_size=128,
             time_s=seconds, bptt=256, batch_size=8, sample_every=0,
         )  # fmt: skip

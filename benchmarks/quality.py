@@ -1,4 +1,4 @@
-"""Validation loss that a budget buys, for recipes side by side.
+"""Validation loss within given limits, for recipes side by side.
 
     python benchmarks/quality.py TEXT --time 120                  the defaults for two minutes
     python benchmarks/quality.py TEXT --chars 3e6 --recipes all   recipes on the same characters
@@ -7,9 +7,9 @@
     python benchmarks/quality.py TEXT --time 600 --recipes "default;members=2,hidden_size=384"
     python benchmarks/quality.py TEXT --time 600 --plot curve.png --json curve.json
 
-The last tenth of the text is the validation part. Three figures, in nats per character: `lanes` is
-what training shows (64 warmed-up lanes, in the precision of training), `carried` is the whole
-validation text in one lane with carried state in float32, which is what `charrnn score` says, and
+The last tenth of the text is the validation part. Three figures, in nats per character: `rows` is
+what training shows (64 warmed-up rows, in the precision of training), `carried` is the whole
+validation text in one row with carried state in float32, which is what `charrnn score` says, and
 `windows` is the mean over 400 random windows of 256 characters, each from a zero state, as nanoGPT
 evaluates. `pauses` is the share of the time from the first step to the last that evaluating, saving
 and showing samples took. With `--seeds`, the mean and the range of `carried`, and that of all
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -29,11 +28,12 @@ from typing import Any
 import numpy as np
 from measure import machine
 
-from charrnn import api
-from charrnn.cli.app import SPINNING
+from charrnn.api import load
 from charrnn.display.format import architecture
 from charrnn.events import Evaluated, Progressed, Sampled
-from charrnn.storage.merge import merge_models, part_configs
+from charrnn.model import CharModel
+from charrnn.storage.merge import merge_models
+from charrnn.training.prepare import prepare_training
 
 RECIPES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -42,9 +42,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "AdamW, a third of the rate": {"optimizer": "adamw", "learning_rate": 4e-3},
     "half the rate": {"learning_rate": 6e-3},
     "twice the rate": {"learning_rate": 2.4e-2},
-    "8 lanes": {"batch_size": 8},
-    "32 lanes": {"batch_size": 32},
-    "64 lanes": {"batch_size": 64},
+    "8 rows": {"batch_size": 8},
+    "32 rows": {"batch_size": 32},
+    "64 rows": {"batch_size": 64},
     "windows of 32": {"bptt": 32},
     "windows of 128": {"bptt": 128},
     "weight decay 0": {"weight_decay": 0.0},
@@ -87,12 +87,12 @@ WINDOW, WINDOWS = 256, 400
 
 def train(
     parts: tuple[Path, Path], options: dict[str, Any], seed: int, folder: Path
-) -> tuple[api.CharModel, dict[str, float], list[dict[str, float]]]:
+) -> tuple[CharModel, dict[str, float], list[dict[str, float]]]:
     """Train once; return the model, its figures and the curve of its validation loss."""
     started = time.monotonic()
     text, held_out = parts
-    trainer = api.prepare_training(
-        [text], out=folder, held_out=[held_out], seed=seed, started=started, **options
+    trainer = prepare_training(
+        [text], {"seed": seed, **options}, out=folder, held_out=[held_out], started=started
     )
     curve: list[dict[str, float]] = []
     stepped_at = began = paused_s = 0.0
@@ -105,17 +105,17 @@ def train(
         if isinstance(event, Evaluated) and event.val_loss is not None:
             curve.append({"seconds": event.elapsed_s, "val_loss": event.val_loss})
     seconds = time.monotonic() - started
-    model = api.load(trainer.run_directory.model)
+    model = load(trainer.run_directory.model)
     figures = {
         "seconds": seconds,
-        "passes": model.saved.training["epochs"],
+        "epochs": model.saved.training["epochs"],
         "pauses": paused_s / (stepped_at - began),
-        "lanes": min(point["val_loss"] for point in curve),
+        "rows": min(point["val_loss"] for point in curve),
     }
     return model, {**figures, **losses(model, held_out)}, curve
 
 
-def losses(model: api.CharModel, held_out: Path) -> dict[str, float]:
+def losses(model: CharModel, held_out: Path) -> dict[str, float]:
     """Return a model's loss on a text, with carried state and in windows, and its size."""
     characters = held_out.read_text("utf-8")
     carried = model.score(characters, eos=False)
@@ -164,7 +164,7 @@ def plot(path: Path, curves: dict[str, list[dict[str, float]]]) -> None:
 
 
 def settings(recipe: str, chars: float | None, seconds: float | None) -> dict[str, Any]:
-    """Return the options of a recipe under a budget in characters or seconds, or in neither."""
+    """Return the options of a recipe with a limit in characters or seconds, or with none."""
     if "=" in recipe:
         pairs = (setting.split("=") for setting in recipe.split(","))
         options = {name: json.loads(value) for name, value in pairs}
@@ -189,16 +189,16 @@ def run_recipe(
             model, figures, curve = train(parts, options, seed, Path(folder) / "run")
         models.append(model.saved)
         rows.append({"recipe": recipe, "seed": seed, **figures, "curve": curve})
-        shape = architecture(part_configs(model.saved.config, model.saved.weights))
-        shown = "  ".join(f"{k} {figures[k]:.4f}" for k in ("lanes", "carried", "windows"))
+        shape = architecture(model.saved.config)
+        shown = "  ".join(f"{k} {figures[k]:.4f}" for k in ("rows", "carried", "windows"))
         print(
             f"{recipe:30s} seed {seed}  {figures['seconds']:5.0f} s  "
-            f"{figures['passes']:5.2f} passes  pauses {figures['pauses']:.1%}  {shown}  {shape}",
+            f"{figures['epochs']:5.2f} epochs  pauses {figures['pauses']:.1%}  {shown}  {shape}",
             flush=True,
         )
     if seeds > 1:
         carried = [row["carried"] for row in rows]
-        merged = losses(api.CharModel(merge_models(models)), parts[1])
+        merged = losses(CharModel(merge_models(models)), parts[1])
         print(
             f"{recipe:30s} mean {sum(carried) / seeds:.4f}  from {min(carried):.4f} to "
             f"{max(carried):.4f}  merged {merged['carried']:.4f}",
@@ -212,7 +212,7 @@ def main() -> None:
     """Train the recipes asked for and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("text", type=Path)
-    parser.add_argument("--time", type=float, help="budget in seconds")
+    parser.add_argument("--time", type=float, help="limit in seconds")
     parser.add_argument("--chars", type=float, help="or in training characters")
     parser.add_argument("--limit", type=float, help="train on so many characters of the text only")
     parser.add_argument(
@@ -222,7 +222,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
-    os.environ.setdefault(*SPINNING)  # as the program does, before torch is imported
     chosen = list(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(";")
     print(machine())
     rows = []

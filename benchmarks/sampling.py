@@ -11,7 +11,6 @@ nothing else: the recurrent product of every layer, the input product of every l
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 from measure import machine, side_by_side
 from numpy.typing import NDArray
 
-from charrnn.config import ModelConfig, SamplingConfig
+from charrnn.config import Cell, ModelConfig, SamplingConfig
 from charrnn.engine.network import Engine
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.prompt import Request, read_prompt
@@ -37,12 +36,12 @@ VOCABULARY = Vocabulary(chr(33 + k) for k in range(65))
 SIZES = ((1, 256), (2, 512), (2, 1024))
 
 
-def random_model(cell: str, layers: int, hidden: int) -> SavedModel:
+def random_model(cell: Cell, layers: int, hidden: int, seed: int = 0) -> SavedModel:
     """Return a model with random weights that never ends a text by itself."""
     config = ModelConfig(
         vocab_size=len(VOCABULARY), cell=cell, hidden_size=hidden, num_layers=layers
     )
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     weights = {
         name: (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
         for name, shape in config.weight_shapes().items()
@@ -137,7 +136,8 @@ def torch_steps(model: SavedModel, steps: int, batch: int) -> Any:
 def one_stream() -> list[dict[str, Any]]:
     """Compare one stream with the bare products, and the LSTM with torch's."""
     rows = []
-    for cell in ("lstm", "gru"):
+    cells: tuple[Cell, ...] = ("lstm", "gru")
+    for cell in cells:
         for layers, hidden in SIZES:
             model = random_model(cell, layers, hidden)
             steps = max(200, 400_000_000 // (model.config.num_parameters() * 100))
@@ -198,26 +198,27 @@ def many_streams() -> list[dict[str, Any]]:
     return rows
 
 
-def merged_models() -> list[dict[str, Any]]:
-    """Measure models merged of several, beside the same ones with their zeros multiplied, too."""
+def ensembles() -> list[dict[str, Any]]:
+    """Measure ensembles, beside one network with a layer of all their units."""
     rows = []
-    for parts, hidden in ((2, 640), (4, 512)):
-        model = merge_models([random_model("lstm", 1, hidden)] * parts)
-        # so small that they change nothing, but no zeros any more
-        weights = {name: array + np.float32(1e-30) for name, array in model.weights.items()}
-        dense = dataclasses.replace(model, weights=weights)
-        steps = 300
-        seconds = side_by_side(
-            {"blocks": sampling(model, steps, 1), "dense": sampling(dense, steps, 1)}
-        )
-        row = {
-            "model": f"LSTM {parts} × {hidden} merged",
-            "streams": 1,
-            "char_per_s": steps / seconds["blocks"],
-            "times_dense": seconds["dense"] / seconds["blocks"],
-        }
-        show(row)
-        rows.append(row)
+    for members, hidden in ((2, 640), (4, 512)):
+        parts = [random_model("lstm", 1, hidden, seed=seed) for seed in range(members)]
+        ensemble, dense = merge_models(parts), random_model("lstm", 1, members * hidden)
+        for streams, steps in ((1, 300), (64, 30)):
+            seconds = side_by_side(
+                {
+                    "ensemble": sampling(ensemble, steps, streams),
+                    "dense": sampling(dense, steps, streams),
+                }
+            )
+            row = {
+                "model": f"lstm {members} × 1×{hidden}",
+                "streams": streams,
+                "char_per_s": streams * steps / seconds["ensemble"],
+                "times_dense": seconds["dense"] / seconds["ensemble"],
+            }
+            show(row)
+            rows.append(row)
     return rows
 
 
@@ -270,7 +271,7 @@ def main() -> None:
         "machine": machine(),
         "one_stream": one_stream(),
         "many_streams": many_streams(),
-        "merged_models": merged_models(),
+        "ensembles": ensembles(),
         "first_character": first_character(),
     }
     print(f"{time.time() - started:.0f} s in all")

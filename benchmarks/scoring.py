@@ -1,7 +1,7 @@
-"""Speed of scoring, as ratios measured side by side in one run, and what `--lanes` costs.
+"""Speed of scoring, as ratios measured side by side in one run, and what `--rows` costs.
 
     python benchmarks/scoring.py                          speed, about a minute
-    python benchmarks/scoring.py --model M --text FILE    and the cost of lanes on that text
+    python benchmarks/scoring.py --model M --text FILE    and the cost of rows on that text
     python benchmarks/scoring.py --json F                 write the figures as JSON, too
 
 "bare products" are those of benchmarks/sampling.py: the matrix products that reading a character
@@ -23,13 +23,12 @@ from sampling import SIZES, VOCABULARY, bare_matrices, bare_vectors, random_mode
 from charrnn.api import load
 from charrnn.engine.network import Engine
 from charrnn.scoring.batch import BATCH_SIZE, score_many
-from charrnn.scoring.lanes import score_lanes
-from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer
-from charrnn.scoring.text import score_pieces
+from charrnn.scoring.rows import score_in_rows
+from charrnn.scoring.score import Score, bits
+from charrnn.scoring.scorer import Scorer, score_pieces
 from charrnn.storage.model_file import SavedModel
 
-LANES = (16, 64, 128)
+ROWS = (16, 64, 128)
 WARMUPS = (0, 16, 64, 256)
 
 
@@ -49,7 +48,7 @@ def drain(scorer: Scorer, texts: list[str]) -> Score:
 
 
 def one_text() -> list[dict[str, Any]]:
-    """Compare one long text on one lane with the bare matrix-vector products."""
+    """Compare one long text in one row with the bare matrix-vector products."""
     rows = []
     for cell in ("lstm", "gru"):
         for layers, hidden in SIZES:
@@ -102,25 +101,25 @@ def many_texts() -> list[dict[str, Any]]:
     return rows
 
 
-def lanes(path: Path, text: str) -> list[dict[str, Any]]:
-    """Compare lanes with one lane: speed, and bits per character lost."""
+def side_by_side_rows(path: Path, text: str) -> list[dict[str, Any]]:
+    """Compare several rows with one: speed, and bits per character lost."""
     model = load(path)
     scorer = model.scorer(eos=False)
     start = time.perf_counter()
     exact = score_pieces(scorer, [text])
     alone_s = time.perf_counter() - start
     rows = []
-    for count in LANES:
+    for count in ROWS:
         for warmup in WARMUPS:
             start = time.perf_counter()
-            found = score_lanes(scorer, [text], lanes=count, warmup=warmup)
+            found = score_in_rows(scorer, [text], rows=count, warmup=warmup)
             seconds = time.perf_counter() - start
             rows.append(
                 {
-                    "model": f"{count} lanes, {warmup} warm-up",
-                    "times_one_lane": alone_s / seconds,
+                    "model": f"{count} rows, {warmup} warm-up",
+                    "times_one_row": alone_s / seconds,
                     "bits_per_char_lost": found.score.bits_per_char - exact.bits_per_char,
-                    "bits_per_char_estimated": found.cost_logprob / 0.6931471805599453 / len(text),
+                    "bits_per_char_estimated": bits(found.cost_logprob) / len(text),
                 }
             )
             show(rows[-1])
@@ -131,7 +130,7 @@ def main() -> None:
     """Run all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--model", type=Path, help="a trained model, for the cost of lanes")
+    parser.add_argument("--model", type=Path, help="a trained model, for the cost of rows")
     parser.add_argument("--text", type=Path, help="a text for it")
     arguments = parser.parse_args()
     print(machine())
@@ -142,7 +141,7 @@ def main() -> None:
         "many_texts": many_texts(),
     }
     if arguments.model and arguments.text:
-        figures["lanes"] = lanes(arguments.model, arguments.text.read_text("utf-8"))
+        figures["rows"] = side_by_side_rows(arguments.model, arguments.text.read_text("utf-8"))
     print(f"{time.time() - started:.0f} s in all")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

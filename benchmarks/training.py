@@ -4,7 +4,7 @@
     python benchmarks/training.py --json F   write the figures as JSON, too
 
 A training step cannot do without its matrix products: for every character of a window one product
-with the recurrent weights forwards and one backwards, for few rows, the lanes; and for the whole
+with the recurrent weights forwards and one backwards, for few batch rows; and for the whole
 window at once the products of the input, of the output and of the gradients. "share of products" is
 the time that torch takes for these products alone, of the same shapes, in the same precision, with
 weights packed beforehand where torch can do that, as a share of the time of the recurrent layer
@@ -21,27 +21,24 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from measure import machine, side_by_side
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import Cell, ModelConfig, TrainingConfig
 from charrnn.models.cells import gru
 from charrnn.models.network import CharNetwork
-from charrnn.training.memory import keep_freed_memory
-from charrnn.training.muon import RENEWED_EVERY
-from charrnn.training.optimizers import build_optimizers
-from charrnn.training.system import autocast
-from charrnn.training.workers import Workers
+from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
+from charrnn.training.system import Workers, autocast, load_torch
 
 CPU = torch.device("cpu")
 VOCAB_SIZE, EMBEDDING_SIZE = 67, 32
 HIDDEN = (256, 384, 512)
 WINDOWS = ((16, 64), (32, 64))
-"""Lanes and characters."""
+"""Batch rows and characters."""
 PEAK_SIZE = 2048
 
 Task = Callable[[], None]
@@ -57,19 +54,20 @@ def product(weight: Tensor, rows: int) -> Callable[[Tensor], Any]:
     return lambda x: F.linear(x, weight)
 
 
-def products(config: ModelConfig, lanes: int, window: int, dtype: torch.dtype) -> tuple[Task, Task]:
+def products(config: ModelConfig, batch: int, window: int, dtype: torch.dtype) -> tuple[Task, Task]:
     """Return two tasks: the products of the recurrent layer, and of the whole step."""
     hidden, inputs = config.hidden_size, config.embedding_size
-    rows = config.gates * hidden
-    n = lanes * window
+    gates = config.gates * hidden
+    n = batch * window
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape).to(dtype)
 
-    h_BH, z_BG = noise(lanes, hidden), noise(lanes, rows)
-    forwards = product(noise(rows, hidden), lanes)
-    backwards = product(noise(hidden, rows), lanes)
-    z_NG, h_NH, x_NI, w_GI = noise(n, rows), noise(n, hidden), noise(n, inputs), noise(rows, inputs)
+    h_BH, z_BG = noise(batch, hidden), noise(batch, gates)
+    forwards = product(noise(gates, hidden), batch)
+    backwards = product(noise(hidden, gates), batch)
+    z_NG, h_NH = noise(n, gates), noise(n, hidden)
+    x_NI, w_GI = noise(n, inputs), noise(gates, inputs)
     y_NV, w_VH = noise(n, config.vocab_size), noise(config.vocab_size, hidden)
 
     @torch.no_grad()
@@ -92,15 +90,15 @@ def products(config: ModelConfig, lanes: int, window: int, dtype: torch.dtype) -
     return layer, step
 
 
-def layer_task(config: ModelConfig, lanes: int, window: int, dtype: str, *, ours: bool) -> Task:
+def layer_task(config: ModelConfig, batch: int, window: int, dtype: str, *, ours: bool) -> Task:
     """Return a task: the recurrent layer forwards and backwards."""
     module = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[config.cell](
         config.embedding_size, config.hidden_size
     )
-    x = torch.randn(window, lanes, config.embedding_size, requires_grad=True)
-    h = torch.zeros(1, lanes, config.hidden_size)
+    x = torch.randn(window, batch, config.embedding_size, requires_grad=True)
+    h = torch.zeros(1, batch, config.hidden_size)
     state = (h, h) if config.cell == "lstm" else h
-    gradient = torch.randn(window, lanes, config.hidden_size)
+    gradient = torch.randn(window, batch, config.hidden_size)
 
     def task() -> None:
         with autocast(CPU, dtype):
@@ -113,12 +111,12 @@ def layer_task(config: ModelConfig, lanes: int, window: int, dtype: str, *, ours
     return task
 
 
-def step_task(config: ModelConfig, lanes: int, window: int, dtype: str) -> Task:
+def step_task(config: ModelConfig, batch: int, window: int, dtype: str) -> Task:
     """Return a task: a whole training step, optimiser included."""
     network = CharNetwork(config, dropout=0.25)
     optimizers = build_optimizers(network, TrainingConfig(steps=1))
-    ids = torch.randint(2, config.vocab_size, (lanes, window))
-    state = network.initial_state(lanes)
+    ids = torch.randint(2, config.vocab_size, (batch, window))
+    state = network.initial_state(batch)
 
     def task() -> None:
         for optimizer in optimizers:
@@ -135,7 +133,7 @@ def step_task(config: ModelConfig, lanes: int, window: int, dtype: str) -> Task:
 
 
 def cycle(step: Task) -> Task:
-    """Return a task: so many steps that Muon's directions are renewed once."""
+    """Return a task: the steps in which Muon's updates are recomputed once."""
 
     def task() -> None:
         for _ in range(RENEWED_EVERY):
@@ -160,7 +158,7 @@ def peak(dtype: torch.dtype) -> float:
     return 2 * PEAK_SIZE**3 / side_by_side({"task": task})["task"]
 
 
-def measure(cell: str, hidden: int, lanes: int, window: int, dtype: str) -> dict[str, Any]:
+def measure(cell: Cell, hidden: int, batch: int, window: int, dtype: str) -> dict[str, Any]:
     """Return one row of the table."""
     config = ModelConfig(
         vocab_size=VOCAB_SIZE,
@@ -169,20 +167,20 @@ def measure(cell: str, hidden: int, lanes: int, window: int, dtype: str) -> dict
         num_layers=1,
         embedding_size=EMBEDDING_SIZE,
     )
-    bare_layer, bare_step = products(config, lanes, window, getattr(torch, dtype))
+    bare_layer, bare_step = products(config, batch, window, getattr(torch, dtype))
     tasks = {
         "bare layer": bare_layer,
         "bare step": bare_step,
-        "layer": layer_task(config, lanes, window, dtype, ours=True),
-        "cycle": cycle(step_task(config, lanes, window, dtype)),
+        "layer": layer_task(config, batch, window, dtype, ours=True),
+        "cycle": cycle(step_task(config, batch, window, dtype)),
     }
     if cell == "gru":
-        tasks["torch"] = layer_task(config, lanes, window, dtype, ours=False)
+        tasks["torch"] = layer_task(config, batch, window, dtype, ours=False)
     times = side_by_side(tasks)
     times["step"] = times["cycle"] / RENEWED_EVERY
-    characters = lanes * window
+    characters = batch * window
     row = {
-        "model": f"{cell} 1×{hidden}, {lanes}×{window}",
+        "model": f"{cell} 1×{hidden}, {batch}×{window}",
         "layer_char_per_s": characters / times["layer"],
         "layer_share_of_products": times["bare layer"] / times["layer"],
         "step_char_per_s": characters / times["step"],
@@ -199,18 +197,18 @@ def measure_members(hidden: int, dtype: str) -> dict[str, Any]:
     config = ModelConfig(
         vocab_size=VOCAB_SIZE, hidden_size=hidden, num_layers=1, embedding_size=EMBEDDING_SIZE
     )
-    lanes, window = WINDOWS[0]
-    alone, *pair = (step_task(config, lanes, window, dtype) for _ in range(3))
+    batch, window = WINDOWS[0]
+    alone, *pair = (step_task(config, batch, window, dtype) for _ in range(3))
     workers = Workers(len(pair), CPU)
 
     def together() -> None:
         workers.map(lambda step: step(), pair)
 
     times = side_by_side({"one": cycle(alone), "two": cycle(together)})
-    characters = RENEWED_EVERY * lanes * window
+    characters = RENEWED_EVERY * batch * window
     rates = {"one": characters / times["one"], "two": 2 * characters / times["two"]}
     return {
-        "model": f"lstm 1×{hidden}, members",
+        "model": f"2 members, lstm 1×{hidden}",
         "one_char_per_s": rates["one"],
         "two_char_per_s": rates["two"],
         "two_times_one": rates["two"] / rates["one"],
@@ -233,13 +231,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     arguments = parser.parse_args()
-    keep_freed_memory()
+    load_torch()
     started, highest = time.time(), peak(getattr(torch, arguments.dtype))
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{arguments.dtype}: {highest / 1e9:,.0f} GFLOP/s in products of {PEAK_SIZE}×{PEAK_SIZE}")
     rows = []
-    for cell, hidden, (lanes, window) in itertools.product(("lstm", "gru", "rnn"), HIDDEN, WINDOWS):
-        rows.append(measure(cell, hidden, lanes, window, arguments.dtype))
+    for cell, hidden, (batch, window) in itertools.product(get_args(Cell), HIDDEN, WINDOWS):
+        rows.append(measure(cell, hidden, batch, window, arguments.dtype))
         show(rows[-1])
     for hidden in (128, *HIDDEN):
         rows.append(measure_members(hidden, arguments.dtype))

@@ -27,7 +27,7 @@ from quality import split
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
-from charrnn import api
+from charrnn.api import train
 
 LAYERS, HEADS, WIDTH, WINDOW, BATCH = 4, 4, 128, 64, 12
 RATE, FINAL_RATE, WARMUP_STEPS = 1e-3, 1e-4, 100
@@ -114,7 +114,7 @@ def train_charrnn(
 ) -> tuple[float, float]:
     """Train with the defaults for so many seconds; return the losses in windows and carried."""
     with tempfile.TemporaryDirectory() as folder:
-        model = api.train(
+        model = train(
             text, out=Path(folder) / "run", held_out=[held_out], time_s=seconds, sample_every=0
         )
     validation = held_out.read_text("utf-8")

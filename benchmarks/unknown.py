@@ -13,7 +13,7 @@ import argparse
 import random
 from pathlib import Path
 
-from charrnn import api
+from charrnn.api import load
 
 BEFORE, AFTER, PLACES = 200, 50, 500
 UNKNOWN = "\N{SNOWMAN}"
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
     arguments = parser.parse_args()
-    model = api.load(arguments.model)
+    model = load(arguments.model)
     assert UNKNOWN not in model.saved.vocabulary.characters
     text = arguments.text.read_text("utf-8")
     rng = random.Random(0)

@@ -1,6 +1,6 @@
 """LSTM layers that charrnn does not have, for `ablations.py`: each takes the place of an `nn.LSTM`.
 
-Shapes: T characters, B lanes, I inputs, H hidden units; gates in torch's order i, f, g, o.
+Shapes: T characters, B batch rows, I inputs, H hidden units; gates in torch's order i, f, g, o.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class LayerNormalised(Stepped):
 
 
 class Zoneout(Stepped):
-    """Some units keep their old state, others in each lane and step (Krueger et al. 2017)."""
+    """Some units keep their old state, others in each row and step (Krueger et al. 2017)."""
 
     cell_rate, hidden_rate = 0.2, 0.05
 

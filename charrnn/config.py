@@ -1,69 +1,91 @@
-"""Settings: frozen, keyword-only, checked when they are made, exact to and from a dict."""
+"""Settings: frozen, keyword-only, checked when they are made, exact to and from a dict.
+
+The type of a field says what it may be: choices are `Literal` types. The options of the command
+line, their help, checks and completion follow from the fields.
+"""
 
 from __future__ import annotations
 
 import codecs
 import dataclasses
 import math
+import numbers
+import operator
+import re
 import secrets
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from charrnn.errors import ConfigError
 
-CELLS = ("lstm", "gru", "rnn")
-NONLINEARITIES = ("tanh", "relu")
-OPTIMIZERS = ("muon", "adamw")
-MOST_MEMBERS = 64
-"""Networks of a run; the file of their model grows with the square."""
-DTYPES = ("auto", "float32", "bfloat16")
-DOCUMENTS = ("none", "line", "blank-line", "file")
-UNITS = ("char", "byte")
-NORMALIZATIONS = ("none", "nfc", "nfkc")
-DECODING_ERRORS = ("strict", "replace")
+Cell = Literal["lstm", "gru", "rnn"]
+Nonlinearity = Literal["tanh", "relu"]
+OptimizerName = Literal["muon", "adamw"]
+Precision = Literal["auto", "float32", "bfloat16"]
+DocumentKind = Literal["none", "line", "blank-line", "file"]
+Unit = Literal["char", "byte"]
+Normalization = Literal["none", "nfc", "nfkc"]
+DecodingErrors = Literal["strict", "replace"]
+OnUnknown = Literal["unk", "skip", "error"]
+"""What happens to characters that the model has never seen: they are read as UNK, left out, or
+refused."""
+
+MAX_LAYERS = 64
+"""A deeper stack does not learn, and a damaged file must not make us build one."""
+MAX_MEMBERS = 64
+MAX_WIDTH = 1 << 16
+MAX_COUNT = 10**12
+"""Of steps and characters: more than any machine gets through."""
+SHOWN_VALUE = 60
+"""Characters of a wrong value that a message shows."""
 
 _C = TypeVar("_C", bound="_Config")
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-def _at_least(low: float, **named: float | None) -> None:
-    for name, value in named.items():
-        if value is not None:
-            _require(
-                low <= value < math.inf,
-                f"{_option(name)} must be at least {low}, got {value}"
-                if value != math.inf
-                else f"{_option(name)} must be finite, got {value}",
-            )
-
-
-def _positive(**named: float | None) -> None:
-    for name, value in named.items():
-        if value is not None:
-            _require(
-                0 < value < math.inf,
-                f"{_option(name)} must be a positive number, got {value}",
-            )
-
-
-def _one_of(choices: tuple[str, ...], **named: str) -> None:
-    for name, value in named.items():
-        _require(
-            value in choices, f"{_option(name)} must be one of {', '.join(choices)}, got {value!r}"
-        )
-
-
-def _option(name: str) -> str:
-    return name.replace("_", " ")
+def setting(default: Any, doc: str) -> Any:
+    """Return a field with its default and what it means, which the command line shows as help."""
+    return dataclasses.field(default=default, metadata={"doc": doc})
 
 
 class _Config:
-    """Strict round trip between a config and a plain dict."""
+    """Types checked when an object is made, and a strict round trip to a plain dict."""
+
+    def __post_init__(self) -> None:
+        """Check every field: its type here, its range in `_check`."""
+        for name, hint in _hints(type(self)).items():
+            object.__setattr__(self, name, typed(name, getattr(self, name), hint))
+        self._check()
+
+    def _check(self) -> None:
+        """Check the ranges."""
+        raise AssertionError("every config has its own")
+
+    def _within(self, low: float, high: float, *names: str) -> None:
+        """Require that fields lie in [low, high] if they are set."""
+        for name in names:
+            value = getattr(self, name)
+            if value is None or low <= value <= high:
+                continue
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"must be finite, got {value}", field=name)
+            bound = f"at most {high:,}" if value > high else f"at least {low:,}"
+            raise ConfigError(f"must be {bound}, got {shown(value)}", field=name)
+
+    def _positive(self, high: float, *names: str) -> None:
+        """Require that fields lie in (0, high] if they are set."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"must be a positive number, got {value}", field=name)
+        self._within(0, high, *names)
+
+    def _shares(self, *names: str) -> None:
+        """Require that fields lie in [0, 1) if they are set."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"must be in [0, 1), got {value}", field=name)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-ready dict."""
@@ -71,33 +93,71 @@ class _Config:
 
     @classmethod
     def from_dict(cls: type[_C], values: Any) -> _C:
-        """Build from a dict that has exactly the fields of the class, each of its type.
+        """Build from a dict that has exactly the fields of the class.
 
         Raises:
             ConfigError: a field is missing, unknown, of the wrong type or out of range.
         """
         what = f"the {cls.__name__} record"
-        _require(isinstance(values, dict), f"{what} is not a dictionary")
-        hints = get_type_hints(cls)
-        names = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        if not isinstance(values, dict):
+            raise ConfigError(f"{what} is not a dictionary")
+        names = set(_hints(cls))
         for name in sorted(names ^ set(values), key=str):
-            _require(name in values, f"{what} lacks the field {name!r}")
-            _require(name in names, f"{what} has an unknown field {name!r}")
-        for name in names:
-            hint = hints[name]
-            allowed = (tuple,) if get_origin(hint) is tuple else get_args(hint) or (hint,)
-            value = values[name]
-            fits = type(value) in allowed or (float in allowed and type(value) is int)
-            _require(fits, f"{what} has {value!r} as {name!r}, which is not {_spell(allowed)}")
+            problem = "lacks the field" if name in names else "has an unknown field"
+            raise ConfigError(f"{what} {problem} {shown(name)}")
         return cls(**values)
 
 
-def _spell(types: tuple[type, ...]) -> str:
-    return " or ".join("nothing" if kind is NoneType else kind.__name__ for kind in types)
+def _hints(cls: type) -> dict[str, Any]:
+    """Return the types of a config class's fields by name."""
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
-MAX_LAYERS = 64
-"""A deeper stack does not learn, and a damaged file must not make us build one."""
+def typed(name: str, value: Any, hint: Any) -> Any:
+    """Return a value as an object of its field's type.
+
+    Numbers of NumPy become Python's, and one text becomes a tuple of one.
+
+    Raises:
+        ConfigError: the value is of another type, or none of the choices.
+    """
+    if NoneType in get_args(hint):
+        if value is None:
+            return None
+        hint = next(kind for kind in get_args(hint) if kind is not NoneType)
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if not isinstance(value, str) or value not in choices:
+            listed = ", ".join(choices)
+            raise ConfigError(f"must be one of {listed}, got {shown(value)}", field=name)
+        return value
+    if get_origin(hint) is tuple:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
+            raise ConfigError(f"must be texts, got {shown(value)}", field=name)
+        return tuple(texts)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if hint is int and is_number and isinstance(value, numbers.Integral):
+        return operator.index(value)
+    if hint is float and is_number:
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"must be finite, got {shown(value)}", field=name) from None
+    if hint in (str, bool) and isinstance(value, hint):
+        return value
+    kinds = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    raise ConfigError(f"must be {kinds[hint]}, got {shown(value)}", field=name)
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message shows it, cut to a readable length."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number far too large"
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,32 +170,44 @@ class ModelConfig(_Config):
 
     vocab_size: int
     """Number of ids, UNK and EOS included."""
-    cell: str = "lstm"
-    """Recurrent cell: `lstm`, `gru` or `rnn`."""
-    nonlinearity: str = "tanh"
-    """Activation of the `rnn` cell, `tanh` or `relu`; the gated cells use tanh."""
-    hidden_size: int = 256
-    """Units per layer."""
-    num_layers: int = 1
-    """Stacked recurrent layers."""
-    embedding_size: int = 0
-    """Width of the character embedding; 0 feeds the character one-hot into the gates."""
+    cell: Cell = setting("lstm", "Recurrent cell.")
+    nonlinearity: Nonlinearity = setting(
+        "tanh", "Activation of the rnn cell; the gated cells use tanh."
+    )
+    hidden_size: int = setting(256, "Units per layer of each ensemble member.")
+    num_layers: int = setting(1, "Stacked recurrent layers.")
+    embedding_size: int = setting(0, "Width of the character embedding; 0 means one-hot.")
+    members: int = setting(
+        1, "Ensemble members: networks trained side by side, whose mean logits are the model's."
+    )
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        _at_least(3, vocab_size=self.vocab_size)
-        _one_of(CELLS, cell=self.cell)
-        _one_of(NONLINEARITIES, nonlinearity=self.nonlinearity)
-        _require(
-            self.cell == "rnn" or self.nonlinearity == "tanh",
-            f"nonlinearity {self.nonlinearity} belongs to the rnn cell, not to {self.cell}",
-        )
-        _at_least(1, hidden_size=self.hidden_size, num_layers=self.num_layers)
-        _require(
-            self.num_layers <= MAX_LAYERS,
-            f"{_option('num_layers')} must be at most {MAX_LAYERS}, got {self.num_layers}",
-        )
-        _at_least(0, embedding_size=self.embedding_size)
+    def _check(self) -> None:
+        self._within(3, MAX_COUNT, "vocab_size")
+        self._within(1, MAX_WIDTH, "hidden_size")
+        self._within(1, MAX_LAYERS, "num_layers")
+        self._within(0, MAX_WIDTH, "embedding_size")
+        self._within(1, MAX_MEMBERS, "members")
+        if self.cell != "rnn" and self.nonlinearity != "tanh":
+            raise ConfigError(
+                f"{self.nonlinearity} belongs to the rnn cell, not to {self.cell}",
+                field="nonlinearity",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-ready dict; a single network's has no `members`."""
+        values = super().to_dict()
+        if self.members == 1:
+            del values["members"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ModelConfig:
+        """Build from what `to_dict` returns.
+
+        Raises:
+            ConfigError: a field is missing, unknown, of the wrong type or out of range.
+        """
+        return super().from_dict({"members": 1, **values} if isinstance(values, dict) else values)
 
     @property
     def gates(self) -> int:
@@ -152,7 +224,8 @@ class ModelConfig(_Config):
         """Name and shape of every array of the model, in the order of the data flow.
 
         Gates are stacked in torch's order: LSTM input, forget, cell, output; GRU reset,
-        update, new. The file, the NumPy engine and the torch network all follow this table.
+        update, new. An ensemble's arrays have a leading axis of its members. The file, the
+        NumPy engine and the torch network all follow this table.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
@@ -165,10 +238,12 @@ class ModelConfig(_Config):
             shapes[f"layers.{layer}.bias_hh"] = (rows,)
         shapes["output.weight"] = (self.vocab_size, self.hidden_size)
         shapes["output.bias"] = (self.vocab_size,)
-        return shapes
+        if self.members == 1:
+            return shapes
+        return {name: (self.members, *shape) for name, shape in shapes.items()}
 
     def num_parameters(self) -> int:
-        """Count of trained numbers."""
+        """Count of trained numbers, of all members together."""
         return sum(math.prod(shape) for shape in self.weight_shapes().values())
 
 
@@ -180,16 +255,13 @@ class TextConfig(_Config):
         ConfigError: a value is out of range.
     """
 
-    documents: str = "none"
-    """What a document is: `none` (one long text), `line`, `blank-line` (separated by empty lines)
-    or `file`. Documents end with EOS."""
-    normalize: str = "none"
-    """Unicode normalisation: `none`, `nfc` or `nfkc`."""
+    documents: DocumentKind = setting(
+        "none", "What ends with EOS: nothing (one long text), each line, block of lines, or file."
+    )
+    normalize: Normalization = setting("none", "Unicode normalisation.")
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        _one_of(DOCUMENTS, documents=self.documents)
-        _one_of(NORMALIZATIONS, normalize=self.normalize)
+    def _check(self) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,44 +272,42 @@ class CorpusConfig(_Config):
         ConfigError: a value is out of range.
     """
 
-    documents: str = "none"
-    """As in TextConfig."""
-    normalize: str = "none"
-    """As in TextConfig."""
-    unit: str = "char"
-    """`char`: the characters of the training text; `byte`: the 256 bytes of UTF-8."""
-    min_count: int = 1
-    """Characters rarer than this in the training text become UNK."""
-    val_fraction: float | None = None
-    """Share kept for validation; None: a tenth, at most a million characters, nothing if tiny."""
-    encoding: str = "auto"
-    """Of the files: `auto` is UTF-8, or what a byte order mark says."""
-    errors: str = "strict"
-    """Undecodable bytes: `strict` refuses the file, `replace` reads U+FFFD."""
-    glob: str = "*.txt"
-    """Which files of a directory are read, recursively."""
-    split_seed: int = 0
-    """Seed of the choice of validation documents."""
+    documents: DocumentKind = setting(
+        "none", "What ends with EOS: nothing (one long text), each line, block of lines, or file."
+    )
+    normalize: Normalization = setting("none", "Unicode normalisation.")
+    unit: Unit = setting(
+        "char", "Read characters, or the bytes of UTF-8: any language, and nothing is unknown."
+    )
+    min_count: int = setting(
+        1, "Characters that occur less often than this in the training text become UNK."
+    )
+    val_fraction: float | None = setting(
+        None, "Share kept for validation: the end of the text, or whole documents."
+    )
+    encoding: str = setting(
+        "auto", "Encoding of the files; auto means UTF-8, or what a byte order mark says."
+    )
+    errors: DecodingErrors = setting(
+        "strict", "Bytes that cannot be decoded: refuse the file, or replace them by U+FFFD."
+    )
+    glob: str = setting("*.txt", "Which files of a directory to read, recursively.")
+    split_seed: int = setting(0, "Seed of the choice of validation documents.")
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        _one_of(DOCUMENTS, documents=self.documents)
-        _one_of(NORMALIZATIONS, normalize=self.normalize)
-        _one_of(UNITS, unit=self.unit)
-        _one_of(DECODING_ERRORS, errors=self.errors)
-        _at_least(1, min_count=self.min_count)
-        if self.val_fraction is not None:
-            _require(
-                0 <= self.val_fraction < 1,
-                f"val fraction must be in [0, 1), got {self.val_fraction}",
+    def _check(self) -> None:
+        self._within(1, MAX_COUNT, "min_count")
+        self._shares("val_fraction")
+        if self.encoding == "auto":
+            return
+        try:
+            is_text = getattr(codecs.lookup(self.encoding), "_is_text_encoding", True)
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise ConfigError(
+                f"{shown(self.encoding)} is not known: try utf-8, latin-1, cp1252 or utf-16",
+                field="encoding",
             )
-        if self.encoding != "auto":
-            try:
-                codecs.lookup(self.encoding)
-            except LookupError:
-                raise ConfigError(
-                    f"encoding {self.encoding!r} is not known: try utf-8, latin-1, cp1252 or utf-16"
-                ) from None
 
     @property
     def text(self) -> TextConfig:
@@ -247,89 +317,56 @@ class CorpusConfig(_Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(_Config):
-    """How a network is trained. At most one of `time_s`, `epochs`, `steps` is the budget.
+    """How a network is trained, and when it ends: at the first limit that is reached.
 
     Raises:
-        ConfigError: a value is out of range, or two budgets are given.
+        ConfigError: a value is out of range.
     """
 
-    time_s: float | None = None
-    """Budget in seconds of wall-clock time."""
-    epochs: float | None = None
-    """Budget in passes over the training text."""
-    steps: int | None = None
-    """Budget in updates of the weights."""
-    batch_size: int = 16
-    """Lanes of text read side by side."""
-    bptt: int = 64
-    """Window of truncated backpropagation through time, in characters."""
-    optimizer: str = "muon"
-    """`muon` (Muon for the recurrent matrices, AdamW for the rest) or `adamw` (for all)."""
-    learning_rate: float = 1.2e-2
-    """Peak learning rate of AdamW; Muon's is a fixed multiple of it."""
-    weight_decay: float = 0.05
-    """Decoupled weight decay, on matrices only."""
-    clip_norm: float = 1.0
-    """Largest Euclidean norm of the whole gradient; 0 switches it off."""
-    clip_value: float = 0.0
-    """Largest absolute value of a gradient element; 0 switches it off."""
-    dropout: float = 0.0
-    """Probability of dropping a unit between layers and before the output."""
-    input_dropout: float = 0.0
-    """Probability of dropping an element of the characters' embedding."""
-    recurrent_dropout: float = 0.0
-    """Probability of hiding a unit from the recurrent weights of its layer, for a whole window."""
-    unknown_rate: float = 0.001
-    """Share of input characters shown as UNK, so that UNK is trained in every corpus."""
-    patience: int = 0
-    """Evaluations without improvement before stopping; 0 never stops early."""
-    max_epochs: float | None = None
-    """Passes after which a run with a time budget ends even if there is time left."""
-    finish_early: bool = False
-    """End soon, with the learning rate brought down, once validation loss keeps rising."""
-    calibrate: bool = True
-    """Scale the logits of the model to fit the validation text best."""
-    sample_every: int = 1
-    """Show a sample at every n-th evaluation; 0 never."""
-    members: int = 1
-    """Networks trained side by side on the same windows; the model is the mean of their logits."""
-    seed: int = 0
-    """Seed of every random generator."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
-    dtype: str = "auto"
-    """Precision of the matrix products: `auto`, `float32`, `bfloat16`."""
+    time_s: float | None = setting(None, "Time limit, everything included: 90s, 2m, 1h30m.")
+    epochs: float | None = setting(None, "Limit in epochs over the training text.")
+    steps: int | None = setting(None, "Limit in updates of the weights.")
+    batch_size: int = setting(16, "Batch rows: sequences read side by side.")
+    bptt: int = setting(64, "Window of truncated backpropagation through time, in characters.")
+    optimizer: OptimizerName = setting(
+        "muon", "Muon for the recurrent matrices and AdamW for the rest, or AdamW for all."
+    )
+    learning_rate: float = setting(
+        1.2e-2, "Peak learning rate of AdamW; Muon's is a fixed multiple of it."
+    )
+    weight_decay: float = setting(0.05, "Decoupled weight decay, on matrices only.")
+    clip_norm: float = setting(1.0, "Largest Euclidean norm of the whole gradient; 0 for no limit.")
+    clip_value: float = setting(
+        0.0, "Largest absolute value of a gradient element; 0 for no limit."
+    )
+    dropout: float = setting(0.0, "Dropout between layers and before the output.")
+    input_dropout: float = setting(0.0, "Dropout on the characters' embedding.")
+    recurrent_dropout: float = setting(
+        0.0, "Dropout from each character to the next, within a layer, for a whole window."
+    )
+    unknown_rate: float = setting(
+        0.001, "Share of input characters shown as UNK, so that UNK is trained in every corpus."
+    )
+    calibrate: bool = setting(True, "Fit the temperature of the model to the validation text.")
+    sample_every: int = setting(1, "Show a sample at every N-th evaluation; 0 never.")
+    seed: int = setting(0, "Seed of every random generator.")
+    device: str = setting("auto", "Where to train: auto, cpu, cuda, cuda:N or mps.")
+    dtype: Precision = setting("auto", "Precision of the matrix products.")
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        budgets = [b for b in (self.time_s, self.epochs, self.steps) if b is not None]
-        _require(len(budgets) <= 1, "time, epochs and steps are budgets: give one of them")
-        _positive(
-            time=self.time_s,
-            epochs=self.epochs,
-            max_epochs=self.max_epochs,
-            learning_rate=self.learning_rate,
-        )
-        _at_least(1, steps=self.steps, batch=self.batch_size, bptt=self.bptt, members=self.members)
-        _require(
-            self.members <= MOST_MEMBERS,
-            f"members must be at most {MOST_MEMBERS}, got {self.members}",
-        )
-        _at_least(
-            0,
-            weight_decay=self.weight_decay,
-            clip_norm=self.clip_norm,
-            clip_value=self.clip_value,
-            patience=self.patience,
-            sample_every=self.sample_every,
-            seed=self.seed,
-        )
-        for name in ("dropout", "input_dropout", "recurrent_dropout", "unknown_rate"):
-            value = getattr(self, name)
-            _require(0 <= value < 1, f"{_option(name)} must be in [0, 1), got {value}")
-        _require(self.seed < 1 << 64, f"seed must be below 2**64, got {self.seed}")
-        _one_of(DTYPES, dtype=self.dtype)
-        _one_of(OPTIMIZERS, optimizer=self.optimizer)
+    def _check(self) -> None:
+        self._positive(1e9, "time_s", "epochs")
+        self._positive(100, "learning_rate")
+        self._within(1, MAX_COUNT, "steps")
+        self._within(1, 1_000_000, "batch_size", "bptt")
+        self._within(0, 100, "weight_decay")
+        self._within(0, 1e9, "clip_norm", "clip_value")
+        self._within(0, MAX_COUNT, "sample_every")
+        self._within(0, (1 << 64) - 1, "seed")
+        self._shares("dropout", "input_dropout", "recurrent_dropout", "unknown_rate")
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
+            raise ConfigError(
+                f"must be auto, cpu, cuda, cuda:N or mps, got {shown(self.device)}", field="device"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -340,45 +377,42 @@ class SamplingConfig(_Config):
         ConfigError: a value is out of range.
     """
 
-    temperature: float = 1.0
-    """Divides the logits; 0 always takes the most probable character."""
-    top_k: int = 0
-    """Keep the k most probable characters; 0 keeps all."""
-    top_p: float = 1.0
-    """Keep the fewest characters whose probabilities sum to p; 1 keeps all."""
-    min_p: float = 0.0
-    """Keep characters at least p times as probable as the most probable; 0 keeps all."""
-    no_repeat: int = 0
-    """Never write an N-gram of this many characters twice; 0 allows it."""
-    length: int = 1000
-    """Most characters to write, the prompt not counted."""
-    min_length: int = 0
-    """EOS is forbidden before so many characters."""
-    stop: tuple[str, ...] = ()
-    """Texts that end the sample; they are not written."""
-    logprobs: bool = False
-    """Record the log-probability of every character."""
-    seed: int = 0
-    """Seed of the random generator; sample k of a seed is always the same text."""
+    temperature: float = setting(
+        1.0, "Divides the logits; 0 always takes the most probable character."
+    )
+    top_k: int = setting(0, "Draw only from the K most probable characters; 0 for all.")
+    top_p: float = setting(
+        1.0, "Draw only from the most probable characters that together reach probability P."
+    )
+    min_p: float = setting(
+        0.0, "Draw only from characters at least P times as probable as the most probable."
+    )
+    no_repeat: int = setting(
+        0, "Never write the same N characters twice, against loops at low temperature; 0 allows it."
+    )
+    length: int = setting(1000, "Largest number of characters to write, the prompt not counted.")
+    min_length: int = setting(0, "Smallest number of characters to write before EOS.")
+    stop: tuple[str, ...] = setting((), "Texts that end the sample; they are not written.")
+    logprobs: bool = setting(
+        False, "Record the log-probability of each character, in nats; JSON lines show it."
+    )
+    seed: int = setting(0, "Seed: the same one gives the same text.")
 
-    def __post_init__(self) -> None:
-        """Check every field."""
-        _at_least(
-            0,
-            temperature=self.temperature,
-            seed=self.seed,
-            top_k=self.top_k,
-            no_repeat=self.no_repeat,
-            min_length=self.min_length,
-        )
-        _at_least(1, length=self.length)
-        _require(0 < self.top_p <= 1, f"top p must be in (0, 1], got {self.top_p}")
-        _require(0 <= self.min_p <= 1, f"min p must be in [0, 1], got {self.min_p}")
-        _require(
-            self.min_length <= self.length,
-            f"min length {self.min_length} is more than the length {self.length}",
-        )
-        _require(all(self.stop), "a stop text must have at least one character")
+    def _check(self) -> None:
+        self._within(0, 1e9, "temperature")
+        self._within(0, MAX_COUNT, "top_k", "no_repeat", "min_length")
+        self._within(1, MAX_COUNT, "length")
+        self._within(0, math.inf, "seed")
+        self._within(0, 1, "min_p")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"must be in (0, 1], got {self.top_p:g}", field="top_p")
+        if self.min_length > self.length:
+            raise ConfigError(
+                f"must be at most the length, {self.length}; got {self.min_length}",
+                field="min_length",
+            )
+        if not all(self.stop):
+            raise ConfigError("must have at least one character", field="stop")
 
 
 def fresh_seed() -> int:

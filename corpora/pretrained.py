@@ -1,13 +1,13 @@
-"""Train the model that ships with charrnn, on the plays that `shakespeare.py` writes.
+"""Train the bundled model on the plays that `shakespeare.py` writes.
 
     make pretrained         (or: python corpora/shakespeare.py; python corpora/pretrained.py)
 
-The budget is a number of passes or steps, not a time, and nothing is left to a measurement, so
-that the same settings give the same training on another day. The weights are stored in float16.
+The limit is a number of epochs or steps, not a time, and nothing is left to a measurement, so that
+the same settings give the same training on another day. The weights are stored in float16.
 Settings, seed and corpus stand in the file's training record as after every run, and beside them
 
     storage     the validation loss (nats per character) before and after rounding, both measured
-                with `charrnn score`'s engine on the validation text in 64 lanes
+                with `charrnn score`'s engine on the validation text in 64 rows
     check       the log-probability (nats) of a sentence, by which tests see that later versions
                 of charrnn still read the file as it was meant
 
@@ -23,19 +23,20 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from charrnn.api import CharModel, prepare_training
 from charrnn.errors import CharRNNError
 from charrnn.events import Evaluated
-from charrnn.scoring.lanes import score_lanes
+from charrnn.model import CharModel
+from charrnn.scoring.rows import score_in_rows
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.runs import BUILTIN_MODEL
+from charrnn.training.prepare import prepare_training
 
 MAX_BYTES = 1_500_000
 DTYPE = "float16"
 BYTES_PER_WEIGHT = 2
 EPOCHS = 8.0
-"""Sixteen minutes on one core with AMX; half an hour on a busy one without."""
-LANES, WARMUP = 64, 256
+"""Sixteen minutes on one core with AMX; half an hour on a busy core without."""
+ROWS, WARMUP = 64, 256
 SENTENCE = "The night is long, and yet the morning comes."
 
 
@@ -72,38 +73,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Train the model that ships with charrnn.")
+    parser = argparse.ArgumentParser(description="Train the bundled model.")
     parser.add_argument("--text", type=Path, default=Path(__file__).with_name("shakespeare.txt"))
     parser.add_argument("--out", type=Path, default=BUILTIN_MODEL, help="file to write")
     parser.add_argument("--hidden", type=int, default=384, help="units of the one LSTM layer")
     parser.add_argument("--embedding", type=int, default=32)
     parser.add_argument("--seed", type=int, default=1)
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--epochs", type=float, help=f"passes (default: {EPOCHS:g})")
-    budget.add_argument("--steps", type=int, help="or so many updates")
+    parser.add_argument("--epochs", type=float, help=f"limit in epochs (default: {EPOCHS:g})")
+    parser.add_argument("--steps", type=int, help="or in updates of the weights")
     return parser
 
 
 def _train(options: argparse.Namespace, folder: Path) -> tuple[SavedModel, str]:
     """Return the best model of a run, and the validation text."""
-    trainer = prepare_training(
-        [options.text],
-        out=folder / "run",
-        hidden_size=options.hidden,
-        embedding_size=options.embedding,
-        seed=options.seed,
-        epochs=EPOCHS if options.epochs is None and options.steps is None else options.epochs,
-        steps=options.steps,
-        # what `auto` would choose depends on the machine, and on what else it is doing
-        device="cpu",
-        dtype="bfloat16",
-        sample_every=0,
-    )
+    settings = {
+        "hidden_size": options.hidden,
+        "embedding_size": options.embedding,
+        "seed": options.seed,
+        "epochs": EPOCHS if options.epochs is None and options.steps is None else options.epochs,
+        "steps": options.steps,
+        # what `auto` would choose depends on the machine
+        "device": "cpu",
+        "dtype": "bfloat16",
+        "sample_every": 0,
+    }
+    trainer = prepare_training([options.text], settings, out=folder / "run")
     _check_size(BYTES_PER_WEIGHT * trainer.model.num_parameters())  # before minutes of training
     for event in trainer.run():
         if isinstance(event, Evaluated) and event.val_loss is not None:
             print(
-                f"step {event.step:,}/{event.total_steps:,}  epoch {event.epoch:.2f}  "
+                f"{event.progress:4.0%}  epoch {event.epoch:.2f}  step {event.step:,}  "
                 f"{event.elapsed_s:.0f}s  validation {event.val_loss:.4f}",
                 flush=True,
             )
@@ -120,7 +119,7 @@ def _rounded(model: SavedModel, folder: Path) -> SavedModel:
 def _loss(model: SavedModel, text: str) -> float:
     """Return nats per character, unknown characters charged as UNK."""
     scorer = CharModel(model).scorer(eos=False)
-    score = score_lanes(scorer, [text], lanes=LANES, warmup=WARMUP).score
+    score = score_in_rows(scorer, [text], rows=ROWS, warmup=WARMUP).score
     return -score.logprob / score.n_scored
 
 

@@ -1,4 +1,4 @@
-"""What all tests share: one thread, hypothesis without a clock, one tiny model, small runs."""
+"""What all tests share: one thread, the command line in process, one tiny model, small runs."""
 
 # ruff: noqa: E402  (threads are limited before NumPy and torch are imported)
 
@@ -9,29 +9,109 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # subprocesses inherit it
 
+import io
+import re
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
+import texts
 from hypothesis import HealthCheck, settings
 
-from charrnn import api
 from charrnn.config import ModelConfig
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary
 
-settings.register_profile(
-    "charrnn",
-    deadline=None,
-    derandomize=True,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("charrnn")
+_SHARED = {
+    "deadline": None,
+    "max_examples": 60,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("random", **_SHARED)
+settings.register_profile("ci", derandomize=True, **_SHARED)
+settings.load_profile("ci" if os.environ.get("CI") else "random")
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzé—ж中"
 """Of the tiny model: letters, and characters that ASCII and Windows code pages lack."""
+
+CRASH = re.compile("Traceback|internal error")
+"""What a user sees of an error that nobody thought of."""
+
+COMMENTARY = re.compile(r"(seed \d|model |page )")
+"""Which model, which seed: said on stderr before anything can go wrong."""
+
+OUTPUT_VARIABLES = (
+    "NO_COLOR", "FORCE_COLOR", "PYTHONIOENCODING", "PYTHONUTF8", "COLUMNS", "TERM", "CHARRNN_DEBUG",
+)  # fmt: skip
+"""Environment variables that change how programs write."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Exit code and decoded streams of a command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def assert_one_error(self, code, *fragments):
+        """One line that begins with the program's name and says what is wrong; no traceback."""
+        assert self.code == code, self.err
+        assert not CRASH.search(self.err), self.err
+        said = [line for line in self.err.splitlines() if not COMMENTARY.match(line)]
+        assert len(said) == 1, self.err
+        assert said[0].startswith("charrnn: ")
+        for fragment in fragments:
+            assert fragment in said[0], self.err
+
+
+@pytest.fixture
+def charrnn(tmp_path, monkeypatch):
+    """Run the command line in this process, in an empty directory.
+
+    `charrnn("sample", "-m", path, stdin=b"...")` returns a `Result`; more keywords are environment
+    variables, such as COLUMNS="80". The streams named in `terminals` are terminals.
+    """
+
+    def charrnn(*arguments, stdin=b"", encoding="utf-8", terminals=(), **variables):
+        from charrnn.cli import main
+
+        def stream(name, content=b""):
+            made = io.TextIOWrapper(io.BytesIO(content), encoding)
+            patch.setattr(sys, name, made)
+            if name in terminals:
+                made.isatty = lambda: True
+
+        with monkeypatch.context() as patch:
+            for name in OUTPUT_VARIABLES:
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", ["charrnn", *map(str, arguments)])
+            stream("stdin", stdin)
+            stream("stdout")
+            stream("stderr")
+            with pytest.raises(SystemExit) as ended:
+                main()
+            for written in (sys.stdout, sys.stderr):
+                written.flush()
+            out, err = (s.buffer.getvalue().decode(encoding) for s in (sys.stdout, sys.stderr))
+        return Result(ended.value.code or 0, out, err)
+
+    return charrnn
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A file of prose, `prose.txt`, in the directory of the `charrnn` fixture."""
+    path = tmp_path / "prose.txt"
+    prose = texts.english(3000).replace("\n", "\n\n", 1)  # without it, it would look like a list
+    path.write_text(prose, encoding="utf-8")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +141,12 @@ def tiny_model_path(tiny_model: SavedModel, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def prepare(tmp_path):
-    """Write a text and return a trainer for it, small; each run in a directory of its own."""
+    """Write a text and return a trainer for it, small; each run in a directory of its own.
+
+    Keywords are settings, or arguments of `prepare_training`.
+    """
+    from charrnn.training.prepare import prepare_training
+
     numbers = iter(range(100))
     small = {
         "hidden_size": 24,
@@ -72,11 +157,13 @@ def prepare(tmp_path):
         "device": "cpu",
         "sample_every": 0,
     }
+    arguments = ("name", "init", "held_out", "started", "progress")
 
     def prepare(text, **options):
         path = tmp_path / "text.txt"
         path.write_text(text, encoding="utf-8")
         out = options.pop("out", tmp_path / f"run{next(numbers)}")
-        return api.prepare_training([path], out=out, **{**small, **options})
+        given = {name: options.pop(name) for name in arguments if name in options}
+        return prepare_training([path], {**small, **options}, out=out, **given)
 
     return prepare

@@ -5,11 +5,13 @@ al. 2014 in cuDNN's variant, the reset gate after the recurrent product; RNN Elm
 for reading, and without a look at how the engines compute the same thing.
 
 Arrays are those of `ModelConfig.weight_shapes()`: gate blocks one below the other, LSTM in the
-order input, forget, cell, output, GRU in the order reset, update, new.
+order input, forget, cell, output, GRU in the order reset, update, new; an ensemble's have a leading
+axis of its members.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -19,7 +21,7 @@ from charrnn.config import ModelConfig
 CELLS = ("lstm", "gru", "rnn-tanh", "rnn-relu")
 
 
-def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5):
+def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5, members=1):
     """A small config of one of `CELLS`."""
     name, _, nonlinearity = cell.partition("-")
     return ModelConfig(
@@ -29,6 +31,7 @@ def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5):
         hidden_size=hidden,
         num_layers=layers,
         embedding_size=embedding,
+        members=members,
     )
 
 
@@ -106,12 +109,27 @@ def run(config, weights, ids, state=None):
     return np.array(logits), state
 
 
+def members(config, weights):
+    """Config and weights of each member."""
+    one = dataclasses.replace(config, members=1)
+    if config.members == 1:
+        return [(one, weights)]
+    return [(one, {name: a[m] for name, a in weights.items()}) for m in range(config.members)]
+
+
+def run_ensemble(config, weights, ids):
+    """Read ids `[T]` and return the mean logits `[T, V]`, and each member's state at the end."""
+    outcomes = [run(*member, ids) for member in members(config, weights)]
+    mean = sum(logits for logits, _ in outcomes) / config.members
+    return mean, [state for _, state in outcomes]
+
+
 def logprobs(logits):
     """Natural log-probabilities `[T, V]` from logits."""
     return np.array([row - math.log(math.fsum(map(math.exp, row))) for row in logits])
 
 
 def loss(config, weights, inputs, targets, state=None):
-    """Summed cross-entropy of one lane in nats; a negative target does not count."""
+    """Summed cross-entropy of one batch row in nats; a negative target does not count."""
     logits, _ = run(config, weights, inputs, state)
     return -sum(row[t] for row, t in zip(logprobs(logits), targets, strict=True) if t >= 0)

@@ -6,6 +6,7 @@ import numpy as np
 import reference
 
 from charrnn.engine.network import Engine
+from charrnn.scoring.details import char_scores
 from charrnn.scoring.scorer import Scorer
 from charrnn.vocab import EOS_ID, Vocabulary
 
@@ -17,6 +18,11 @@ ENGINE = Engine(CONFIG, WEIGHTS, np.float64)
 
 def scorer(**rules):
     return Scorer(ENGINE, VOCABULARY, **rules)
+
+
+def char_logprobs(rules, text):
+    """Log-probability of every event of a text, as an array."""
+    return np.array([one.logprob for one in char_scores(rules, [text])])
 
 
 def naive(text, *, eos=False, context=""):

@@ -1,4 +1,4 @@
-"""Training lanes serve a text exactly; evaluation windows count it exactly."""
+"""Training rows serve a text exactly; evaluation windows count it exactly."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import reference
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from charrnn import batches
+from charrnn.batches import text as text_batches
 from charrnn.batches.evaluation import evaluation_windows
-from charrnn.batches.lanes import Lanes, fit_window
-from charrnn.batches.windows import IGNORE, Window
+from charrnn.batches.text import TextBatches
+from charrnn.batches.windows import IGNORE, Window, fit_window, shifted
 from charrnn.models.network import CharNetwork
 from charrnn.training.loss import window_loss
 from charrnn.vocab import EOS_ID, UNK_ID
@@ -40,17 +40,17 @@ def place(targets):
 
 
 class Reader:
-    """Follows lanes window by window, checks the inputs, and collects the segments' targets."""
+    """Follows rows window by window, checks the inputs, and collects the segments' targets."""
 
-    def __init__(self, lanes):
-        self.lanes = lanes
+    def __init__(self, batches):
+        self.batches = batches
         self.segments = []  # in the order in which they begin
-        self.current = [None] * lanes.batch_size
+        self.current = [None] * batches.batch_size
 
     def read(self):
-        window = self.lanes.next_window()
+        window = self.batches.next_window()
         assert window.inputs_BT.shape == window.targets_BT.shape
-        assert window.inputs_BT.shape == (self.lanes.batch_size, self.lanes.bptt)
+        assert window.inputs_BT.shape == (self.batches.batch_size, self.batches.bptt)
         rows = zip(window.inputs_BT.tolist(), window.targets_BT.tolist(), strict=True)
         counted = 0
         for b, (inputs, targets) in enumerate(rows):
@@ -79,16 +79,18 @@ class Reader:
     segment=st.sampled_from([20, 4096]),
     seed=st.integers(0, 5),
 )
+@example(n=5, batch_size=5, bptt=1, line=3, segment=20, seed=1)
 def test_each_epoch_serves_every_character_exactly_once(n, batch_size, bptt, line, segment, seed):
     batch_size, bptt = fit_window(n, batch_size, bptt)
     newline_id = NEWLINE if line else None
     ids = numbered_text(n, line)
     epochs = 3
-    with mock.patch.object(batches.lanes, "SEGMENT", segment):
+    with mock.patch.object(text_batches, "SEGMENT", segment):
         reader = Reader(
-            Lanes(ids, newline_id=newline_id, batch_size=batch_size, bptt=bptt, seed=seed)
+            TextBatches(ids, newline_id=newline_id, batch_size=batch_size, bptt=bptt, seed=seed)
         )
-        while reader.lanes.epoch < epochs + 1:
+        # long enough for every segment of the first epochs to end, even if one holds the whole text
+        while reader.batches.epoch < epochs + 1 + batch_size:
             reader.read()
     begun = iter(reader.segments)
     cuts = []
@@ -105,37 +107,37 @@ def test_each_epoch_serves_every_character_exactly_once(n, batch_size, bptt, lin
 
 @given(line=st.integers(2, 50), seed=st.integers(0, 20))
 def test_segments_begin_at_line_starts(line, seed):
-    lanes = Lanes(
+    batches = TextBatches(
         numbered_text(line * 20, line), newline_id=NEWLINE, batch_size=4, bptt=16, seed=seed
     )
-    reader = Reader(lanes)
-    while lanes.epoch < 3:
+    reader = Reader(batches)
+    while batches.epoch < 3:
         reader.read()
     assert len(reader.segments) >= 8
     assert all(place([*part, FIRST]) % line == 0 for part in reader.segments)
 
 
 def test_a_text_without_line_ends_is_cut_anywhere():
-    lanes = Lanes(numbered_text(1000), newline_id=None, batch_size=4, bptt=16)
-    reader = Reader(lanes)
-    while lanes.epoch < 2:
+    batches = TextBatches(numbered_text(1000), newline_id=None, batch_size=4, bptt=16)
+    reader = Reader(batches)
+    while batches.epoch < 2:
         reader.read()
     assert len({part[0] for part in reader.segments}) >= 6
 
 
 def test_the_seed_decides_the_cuts():
     def first_targets(seed):
-        lanes = Lanes(numbered_text(500), newline_id=None, batch_size=3, bptt=8, seed=seed)
-        return [lanes.next_window().targets_BT.tolist() for _ in range(5)]
+        batches = TextBatches(numbered_text(500), newline_id=None, batch_size=3, bptt=8, seed=seed)
+        return [batches.next_window().targets_BT.tolist() for _ in range(5)]
 
     assert first_targets(1) == first_targets(1)
     assert first_targets(1) != first_targets(2)
 
 
 @given(windows_before=st.integers(0, 60), rate=st.sampled_from([0.0, 0.2]))
-def test_lanes_go_on_exactly_where_they_were_saved(windows_before, rate):
-    def lanes(seed):
-        return Lanes(
+def test_batches_continue_exactly_where_they_were_saved(windows_before, rate):
+    def batches(seed):
+        return TextBatches(
             numbered_text(700, 9),
             newline_id=NEWLINE,
             batch_size=3,
@@ -144,7 +146,7 @@ def test_lanes_go_on_exactly_where_they_were_saved(windows_before, rate):
             seed=seed,
         )
 
-    original, other = lanes(7), lanes(8)
+    original, other = batches(7), batches(8)
     for _ in range(windows_before):
         original.next_window()
     other.load_state_dict(json.loads(json.dumps(original.state_dict())))
@@ -156,12 +158,12 @@ def test_lanes_go_on_exactly_where_they_were_saved(windows_before, rate):
 
 
 def test_unknown_rate_hides_inputs_only():
-    def lanes(rate):
-        return Lanes(
+    def batches(rate):
+        return TextBatches(
             numbered_text(40_000), newline_id=None, batch_size=8, bptt=50, unknown_rate=rate
         )
 
-    plain, hiding = lanes(0.0), lanes(0.1)
+    plain, hiding = batches(0.0), batches(0.1)
     hidden = total = 0
     for _ in range(80):  # within the first epoch, which both cut alike
         expected, found = plain.next_window(), hiding.next_window()
@@ -173,6 +175,18 @@ def test_unknown_rate_hides_inputs_only():
         hidden += changed.sum()
         total += changed.size
     assert hidden / total == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (5,), (3, 0), (3, 1), (3, 4)])
+def test_inputs_are_the_predecessors_of_the_targets(shape):
+    targets = np.arange(100, 100 + np.prod(shape)).reshape(shape)
+    for first in (7, np.arange(shape[0]) if len(shape) == 2 else 7):
+        found = shifted(targets, first)
+        assert found.shape == targets.shape
+        rows = zip(np.atleast_2d(found), np.atleast_2d(targets), strict=True)
+        for b, (inputs, row) in enumerate(rows):
+            before = first if np.ndim(first) == 0 else first[b]
+            assert inputs.tolist() == [before, *row.tolist()][: len(row)]
 
 
 # what a window means for the loss
@@ -226,7 +240,7 @@ def test_the_loss_is_the_sum_over_the_targets_that_count(network):
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_masked_tail_of_a_lane_contributes_nothing(network):
+def test_the_masked_tail_of_a_row_contributes_nothing(network):
     window, state = a_window(), a_state(network)
     expected = loss_and_gradients(network, window, state)
     inputs_BT = window.inputs_BT.copy()
@@ -235,7 +249,7 @@ def test_the_masked_tail_of_a_lane_contributes_nothing(network):
     assert_same(loss_and_gradients(network, window._replace(inputs_BT=inputs_BT), state), expected)
 
 
-def test_the_order_of_the_lanes_does_not_matter(network):
+def test_the_order_of_the_rows_does_not_matter(network):
     window, state = a_window(), a_state(network)
     expected = loss_and_gradients(network, window, state)
     order = [2, 0, 3, 1]
@@ -244,7 +258,7 @@ def test_the_order_of_the_lanes_does_not_matter(network):
     assert_same(loss_and_gradients(network, shuffled, moved), expected)
 
 
-def test_a_lane_that_wraps_forgets(network):
+def test_a_row_that_wraps_forgets(network):
     """Where keep is 0 the state that comes in does not matter; where it is 1 it does."""
     window = a_window(keep=(1, 0, 1, 1))
     state, other = a_state(network, 0), a_state(network, 1)
@@ -275,13 +289,13 @@ def test_evaluation_counts_every_character_once(n, batch_size, bptt, warmup, lim
     ids = numbered_text(n)
     end = n if limit is None else min(n, limit)
     counted = []
-    lanes = min(batch_size, end)
-    read = [0] * lanes  # characters read so far in each lane
+    rows = min(batch_size, end)
+    read = [0] * rows  # characters read so far in each row
     for k, window in enumerate(
         evaluation_windows(ids, batch_size=batch_size, bptt=bptt, warmup=warmup, limit=limit)
     ):
         assert window.inputs_BT.shape == window.targets_BT.shape
-        assert window.inputs_BT.shape[0] == lanes
+        assert window.inputs_BT.shape[0] == rows
         assert window.inputs_BT.shape[1] <= bptt
         assert (window.keep_B == (k > 0)).all()
         assert window.n_targets == (window.targets_BT != IGNORE).sum()
@@ -296,7 +310,7 @@ def test_evaluation_counts_every_character_once(n, batch_size, bptt, warmup, lim
 
 
 @given(n=st.integers(1, 200), bptt=st.integers(1, 70))
-def test_one_evaluation_lane_is_the_text_itself(n, bptt):
+def test_one_evaluation_row_is_the_text_itself(n, bptt):
     ids = numbered_text(n)
     found = list(evaluation_windows(ids, batch_size=1, bptt=bptt, warmup=30))
     inputs = np.concatenate([w.inputs_BT[0] for w in found])
@@ -310,10 +324,10 @@ def test_an_empty_text_has_no_evaluation_windows():
 
 
 @given(n=st.integers(1, 5000), batch_size=st.integers(1, 64), bptt=st.integers(1, 256))
-def test_lanes_and_window_fit_the_text(n, batch_size, bptt):
-    lanes, window = fit_window(n, batch_size, bptt)
-    assert 1 <= lanes <= batch_size
+def test_rows_and_window_fit_the_text(n, batch_size, bptt):
+    rows, window = fit_window(n, batch_size, bptt)
+    assert 1 <= rows <= batch_size
     assert 1 <= window <= bptt
-    assert lanes * window <= n
+    assert rows * window <= n
     if batch_size * bptt <= n:
-        assert (lanes, window) == (batch_size, bptt)
+        assert (rows, window) == (batch_size, bptt)

@@ -1,4 +1,4 @@
-"""The model that ships with charrnn: the golden file of the format, and the model of first use."""
+"""The bundled model: the golden file of the format, and the model of first use."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import shutil
 import numpy as np
 import pytest
 import reference
-from test_cli import TRAIN, charrnn, text  # noqa: F401  (fixtures)
 from test_corpora import shakespeare
 
 from charrnn import api
 from charrnn.engine.network import Engine
+from charrnn.model import CharModel
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.storage.runs import BUILTIN_MODEL
+from charrnn.training.prepare import FINE_TUNING_RATE
 from charrnn.vocab import EOS_ID
 
+TRAIN = ("--hidden", 8, "--batch", 4, "--bptt", 8, "--dtype", "float32", "--device", "cpu")
 MAX_BYTES = 1_500_000
 RECORD_BYTES = 50_000
 PROMPT = "MY LORD:\nWhat is it?"
@@ -102,7 +104,7 @@ def test_the_engine_computes_what_the_equations_say(saved):
 def test_the_file_means_what_it_meant_when_it_was_made(saved):
     """Its record has a sentence and its score; gates or ids that change places would change it."""
     check = saved.training["check"]
-    score = api.CharModel(saved).score(check["text"])
+    score = CharModel(saved).score(check["text"])
     assert score.n_unknown == 0
     assert score.logprob == pytest.approx(check["logprob"], abs=1e-3)
 
@@ -115,19 +117,19 @@ def test_the_file_means_what_it_meant_when_it_was_made(saved):
     [("sample", "-n", 20, "--seed", 1), ("score", "To be, or not to be"), ("info",)],
     ids=lambda command: command[0],
 )
-def test_right_after_installation_everything_works(charrnn, tmp_path, command):  # noqa: F811
+def test_right_after_installation_everything_works(charrnn, tmp_path, command):
     result = charrnn(*command)
     assert result.code == 0, result.err
-    assert "model builtin, the one that ships with charrnn" in result.err
+    assert "model builtin, bundled with charrnn" in result.err
     assert "charrnn train" in result.err
-    assert "builtin, the one" not in result.out
+    assert "builtin, bundled" not in result.out
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_it_writes_is_the_product_alone(charrnn, saved):  # noqa: F811
+def test_what_it_writes_is_the_product_alone(charrnn, saved):
     result = charrnn("sample", "-n", 20, "--seed", 1)
     assert set(result.out) <= set(saved.vocabulary.characters)
-    written = api.CharModel(saved).sample(length=20, seed=1).text
+    written = CharModel(saved).sample(length=20, seed=1).text
     assert result.out.rstrip("\n") == written.rstrip("\n")
     rows = charrnn("score", "Good morrow", "worrom dooG").out.splitlines()
     assert [row.split("\t")[0] for row in rows] == ["text", "Good morrow", "worrom dooG", "#total"]
@@ -140,29 +142,29 @@ def test_python_has_it_too(tmp_path, monkeypatch):
     assert api.load().path == api.load("builtin").path == BUILTIN_MODEL
 
 
-def test_the_first_training_run_takes_over(charrnn, text):  # noqa: F811
+def test_the_first_training_run_takes_over(charrnn, text):
     assert charrnn("train", text, "--steps", 2, "-q", *TRAIN).code == 0
     result = charrnn("sample", "-n", 5, "--seed", 1)
     assert os.path.join("runs", "prose") in result.err
     assert "builtin" not in result.err
     named = charrnn("sample", "-n", 20, "--seed", 1, "-m", "builtin")
     assert named.code == 0
-    assert "ships" not in named.err  # who names a model knows which it is
+    assert "bundled" not in named.err  # who names a model knows which it is
     shutil.rmtree(text.parent / "runs")
     assert named.out == charrnn("sample", "-n", 20, "--seed", 1).out
 
 
 @pytest.mark.parametrize("name", ["builtin", "builtin/model.safetensors"])
-def test_one_called_builtin_is_reached_by_its_path(charrnn, tiny_model_path, tmp_path, name):  # noqa: F811
+def test_one_called_builtin_is_reached_by_its_path(charrnn, tiny_model_path, tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     shutil.copy(tiny_model_path, tmp_path / name)
     assert "LSTM 1" in charrnn("info", "-m", "builtin").out
     assert "GRU 2" in charrnn("info", "-m", "./builtin").out
-    compared = charrnn("score", "one", "two", "-m", "./builtin", "--compare", "builtin")
+    compared = charrnn("compare", "./builtin", "builtin", "one", "two")
     assert compared.code == 0, compared.err
 
 
-def test_fine_tuning_begins_from_it(charrnn, saved, tmp_path):  # noqa: F811
+def test_fine_tuning_begins_from_it(charrnn, saved, tmp_path):
     (tmp_path / "menu.txt").write_text("crème brûlée, 中文\n" * 40, encoding="utf-8")
     small = ("--batch", 4, "--bptt", 8, "--dtype", "float32", "--device", "cpu")
     result = charrnn("train", "menu.txt", "--init", "builtin", "--steps", 2, "-q", *small)
@@ -173,12 +175,12 @@ def test_fine_tuning_begins_from_it(charrnn, saved, tmp_path):  # noqa: F811
     new = set(tuned.vocabulary.characters) - set(saved.vocabulary.characters)
     assert new == set("èûé中文")
     assert (tuned.vocabulary.unit, tuned.text.normalize) == ("char", "none")
-    assert tuned.training["config"]["learning_rate"] == api.FINE_TUNING_RATE
+    assert tuned.training["config"]["learning_rate"] == FINE_TUNING_RATE
     kept = tuned.vocabulary.encode("e")[0], saved.vocabulary.encode("e")[0]
     moved = tuned.weights["output.weight"][kept[0]] - saved.weights["output.weight"][kept[1]]
     assert np.abs(moved).max() < 0.05  # two small steps away
 
 
-def test_fine_tuning_refuses_another_shape(charrnn, text):  # noqa: F811
+def test_fine_tuning_refuses_another_shape(charrnn, text):
     result = charrnn("train", text, "--init", "builtin", "--cell", "gru")
-    result.assert_one_error(2, "the model to begin from has cell lstm, not gru")
+    result.assert_one_error(2, "--cell must be lstm, as in the model to begin from")

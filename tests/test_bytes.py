@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn import api
-from charrnn.api import CharModel
 from charrnn.config import CorpusConfig, ModelConfig
 from charrnn.corpus.encode import encode_corpus
+from charrnn.model import CharModel
 from charrnn.normalize import Normalizer
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary

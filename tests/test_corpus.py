@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
+import random
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -14,9 +19,9 @@ from hypothesis import strategies as st
 
 from charrnn.config import CorpusConfig
 from charrnn.corpus import draft, sources
-from charrnn.corpus.corpus import check_unchanged, load_corpus
+from charrnn.corpus.corpus import digest_of, load_corpus
 from charrnn.corpus.encode import encode_corpus
-from charrnn.corpus.sources import Source, find_sources, read_text
+from charrnn.corpus.sources import Source, find_sources, lines_of, pieces_of, read_text
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.vocab import UNK_ID
 
@@ -124,8 +129,85 @@ def test_standard_input(monkeypatch, tmp_path):
     assert text_of(corpus) == "né\n"
     assert corpus.name == "stdin"
     assert corpus.paths == ()
-    check_unchanged(corpus, [])  # nothing left to compare with
-    check_unchanged(corpus, ["-"])
+
+
+@pytest.mark.parametrize("asked", ["auto", "utf-8", "UTF-8", "utf8", "U8", "utf_8"])
+def test_the_mark_of_utf8_is_dropped_however_its_codec_is_spelled(write, tmp_path, asked):
+    path = write(b"\xef\xbb\xbfab\xef\xbb\xbf")
+    config = CorpusConfig(encoding=asked, val_fraction=0)
+    corpus = encode_corpus([path], tmp_path / "corpus", config)
+    assert text_of(corpus) == "ab\ufeff"
+    assert corpus.encodings == ("UTF-8",)
+
+
+def read_all(path, encoding):
+    return "".join(pieces_of(path, encoding=encoding))
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "UTF-16LE", "utf-32-be"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_wide_encoding_that_was_asked_for_may_have_a_mark(write, codec, mark):
+    path = write((mark + "né\n").encode("utf-16-le" if codec == "utf-16" else codec))
+    if codec == "utf-16" and not mark:
+        with pytest.raises(CorpusError, match=r"is not UTF-16 .*such as utf-16-le"):
+            read_all(path, codec)
+        return
+    assert read_all(path, codec) == "né\n"
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("text", ["to be, or not to be\n", "жили-были старик со старухой\n" * 9])
+def test_utf16_without_a_mark_is_not_read_as_nuls(write, order, text):
+    path = write(text.encode(f"utf-16-{order}"))
+    with pytest.raises(CorpusError, match=f"looks like UTF-16 .*--encoding utf-16-{order}"):
+        read(path)
+    assert read_all(path, f"utf-16-{order}") == text
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "a\0\0b" * 9, "word\0" * 9 + "words\0" * 9])
+def test_a_few_nuls_are_text(write, text):
+    assert read(write(text)) == text
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [
+    (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress),
+])  # fmt: skip
+def test_a_damaged_compressed_file_is_named(write, suffix, compress):
+    whole = compress(random.Random(0).randbytes(4000).hex().encode())
+    path = write(whole, f"text{suffix}")
+    assert len(read(path)) == 8000
+    middle = len(whole) // 2
+    for damaged in (whole[:middle], whole[:middle] + bytes(99) + whole[middle + 99 :], b"plain"):
+        path.write_bytes(damaged)
+        with pytest.raises(CorpusError, match=r"cannot read .*text"):
+            read(path)
+
+
+# lines
+
+
+@given(text=st.text("ab\r\n \x0b\x1c\x85\u2028"), piece=st.integers(3, 9))
+def test_only_line_ends_end_lines(tmp_path_factory, text, piece):
+    path = tmp_path_factory.mktemp("lines") / "text"
+    path.write_bytes(text.encode())
+    with mock.patch.object(sources, "PIECE_BYTES", piece):
+        found = list(lines_of(path))
+    assert found == list(map(str.removesuffix, io.StringIO(text, newline=None), "\n" * len(text)))
+
+
+def test_a_line_that_is_too_long_is_named(write, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_LINE", 20)
+    monkeypatch.setattr(sources, "PIECE_BYTES", 8)
+    path = write("a" * 20 + "\nb\n" + "c" * 20 + "\n" + "d" * 99)
+    lines = lines_of(path)
+    assert [next(lines) for _ in range(3)] == ["a" * 20, "b", "c" * 20]
+    with pytest.raises(CorpusError, match=f"line 4 of {path} has more than 20 characters"):
+        next(lines)
+
+
+def test_lines_of_standard_input(monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n\nb\xff")))
+    assert list(lines_of(Path("-"), unit="byte")) == ["a", "", "b\udcff"]
 
 
 # finding
@@ -134,19 +216,58 @@ def test_standard_input(monkeypatch, tmp_path):
 def test_a_directory_means_its_text_files_in_order(write, tmp_path):
     for name in ("d/b.txt", "d/a.txt", "d/sub/c.txt", "d/picture.png", "d/e.text"):
         write(name, name)
-    found = find_sources([tmp_path / "d"])
-    names = [source.path.relative_to(tmp_path).as_posix() for source in found]
-    assert names == ["d/a.txt", "d/b.txt", "d/sub/c.txt"]
+    assert names_in(tmp_path / "d") == ["a.txt", "b.txt", "sub/c.txt"]
     corpus = encode_corpus([tmp_path / "d"], tmp_path / "corpus", CorpusConfig(val_fraction=0))
-    assert text_of(corpus) == "d/a.txtd/b.txtd/sub/c.txt"
+    assert text_of(corpus) == "d/a.txt\nd/b.txt\nd/sub/c.txt"
+
+
+def names_in(directory, *glob):
+    found = find_sources([directory], *glob)
+    return [source.path.relative_to(directory).as_posix() for source in found]
+
+
+def test_case_and_compression_do_not_hide_a_text(write, tmp_path):
+    for name in ("B.TXT", "c.txt.gz", "d.Txt.XZ", "e.md.gz", "txt", "f.txt.zip"):
+        write(b"", f"d/{name}")
+    assert names_in(tmp_path / "d") == ["B.TXT", "c.txt.gz", "d.Txt.XZ"]
+    assert names_in(tmp_path / "d", "*.MD") == ["e.md.gz"]
+    assert names_in(tmp_path / "d", "*.gz") == ["c.txt.gz", "e.md.gz"]
+
+
+def test_a_pattern_may_name_directories(write, tmp_path):
+    for name in ("a.txt", "books/b.txt", "more/books/c.txt", "books/old/d.txt"):
+        write(name, f"d/{name}")
+    assert names_in(tmp_path / "d", "books/*.txt") == ["books/b.txt", "more/books/c.txt"]
+    assert len(names_in(tmp_path / "d", "**/*.txt")) == 4
+    with pytest.raises(ConfigError, match=r"^glob must be a pattern"):
+        names_in(tmp_path / "d", "")
+
+
+def test_hidden_files_are_left_out_but_a_hidden_directory_can_be_named(write, tmp_path):
+    for name in ("a.txt", "._a.txt", ".b.txt", ".ipynb_checkpoints/a.txt", "sub/.git/c.txt"):
+        write(name, f".d/{name}")
+    assert names_in(tmp_path / ".d") == ["a.txt"]
 
 
 def test_several_inputs_follow_one_another(write, tmp_path):
     one, two = write("end\r", "one.txt"), write("\nbegin", "two.txt")
     corpus = encode_corpus([two, one, two], tmp_path / "corpus", CorpusConfig(val_fraction=0))
-    assert text_of(corpus) == "\nbeginend\n\nbegin"
+    assert text_of(corpus) == "\nbegin\nend\n\nbegin"
+    assert corpus.n_chars == len("\nbegin\nend\n\nbegin")
     assert corpus.name == "two"
     assert corpus.paths == (str(two), str(one), str(two))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 1000])
+def test_an_input_begins_on_a_line_of_its_own(write, tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(sources, "PIECE_BYTES", piece)
+    texts = ["", "one", "", "two\n", "three", "\nfour", ""]
+    paths = [write(text, f"{k}.txt") for k, text in enumerate(texts)]
+    corpus = encode_corpus(paths, tmp_path / "corpus", CorpusConfig(val_fraction=0))
+    assert text_of(corpus) == "one\ntwo\nthree\n\nfour"
+    corpus = encode_corpus(paths[:2], tmp_path / "other", held_out=paths[3:5])
+    assert text_of(corpus).startswith("one")  # what is held out is not glued to it
+    assert (corpus.n_train, corpus.n_val) == (3, len("two\nthree"))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +371,7 @@ def test_the_split(encoded, n, fraction, n_train):
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 2, float("nan")])
 def test_an_impossible_split(encoded, fraction):
-    with pytest.raises(ConfigError, match="val fraction"):
+    with pytest.raises(ConfigError, match="val_fraction"):
         encoded("some text", val_fraction=fraction)
 
 
@@ -295,21 +416,34 @@ def test_a_damaged_corpus_is_refused(encoded, tmp_path, damage):
         load_corpus(tmp_path / "corpus")
 
 
-def test_a_changed_text_is_noticed(write, tmp_path):
-    path = write("the old text")
-    corpus = encode_corpus([path], tmp_path / "corpus")
-    check_unchanged(corpus, [])
-    check_unchanged(corpus, [path])
-    copy = write("the old text", "elsewhere.txt")
-    check_unchanged(corpus, [copy])
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        ("ann\nbob\n" * 30, {}, True),
+        ("ann\nbob\n" * 30, {"documents": "line"}, False),
+        ("ann\nbob\n" * 5, {}, False),
+        ("ann\n\nbob\n" * 30, {}, False),
+        (("ann " * 20 + "\n") * 30, {}, False),
+        ("ann " * 30, {}, False),
+    ],
+    ids=["list", "read as one", "few lines", "blank lines", "long lines", "no lines"],
+)
+def test_a_list_of_short_lines_is_recognised(encoded, text, options, expected):
+    assert encoded(text, **options).looks_like_list is expected
+
+
+def test_the_text_is_known_by_its_bytes_wherever_it_is(write, tmp_path):
+    path, held_out = write("the old text"), write("another one", "held-out.txt")
+    corpus = encode_corpus([path], tmp_path / "corpus", held_out=[held_out])
+    assert corpus.sha256 == digest_of([path], "*.txt")
+    assert corpus.held_out_sha256 == digest_of([held_out], "*.txt")
+    assert corpus.sha256 == digest_of([write("the old text", "elsewhere.txt")], "*.txt")
+    assert (corpus.paths, corpus.held_out_paths) == ((str(path),), (str(held_out),))
     path.write_text("the new text")
-    for paths in ([], [path]):
-        with pytest.raises(CorpusError, match="has changed"):
-            check_unchanged(corpus, paths)
-    check_unchanged(corpus, [copy])
+    assert corpus.sha256 != digest_of([path], "*.txt")
     path.unlink()
     with pytest.raises(CorpusError, match="there is no file"):
-        check_unchanged(corpus, [])
+        digest_of([path], "*.txt")
 
 
 def test_a_closed_standard_input_is_said(monkeypatch, tmp_path):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 import texts
+import torch
 
-from charrnn import api, events
+from charrnn import events
 from charrnn.errors import DivergenceError
-from charrnn.training.divergence import MAX_ROLLBACKS, Caution, has_diverged
+from charrnn.training.divergence import CHECK_EVERY, MAX_ROLLBACKS, Caution, has_diverged
 
 
 def test_what_counts_as_an_explosion():
@@ -36,31 +38,69 @@ def test_caution_grows_and_ends(tmp_path):
 
 
 @pytest.fixture
-def trainer(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(texts.english(4000), encoding="utf-8")
-    shape = {"hidden_size": 16, "embedding_size": 8, "batch_size": 8, "bptt": 16}
-    options = {"steps": 80, "dtype": "float32", "device": "cpu", "sample_every": 0}
-    return api.prepare_training([path], out=tmp_path / "run", **shape, **options)
+def losing(prepare):
+    """Return a trainer whose mean loss in a step is made up: by the number of the step taken."""
+
+    def losing(loss_of, **options):
+        trainer = prepare(texts.english(4000), **options)
+        take_step, taken = trainer._learner.take_step, iter(range(1, 10_000))
+
+        def take(rate_factor):
+            loss, count = take_step(rate_factor)
+            made_up = loss_of(next(taken))
+            return (loss if made_up is None else torch.full_like(loss, made_up * count)), count
+
+        trainer._learner.take_step = take
+        return trainer, taken
+
+    return losing
 
 
-def test_a_run_goes_back_once_and_ends_well(trainer):
-    """Evaluated after steps 20, 40, 60 and 80; the loss is no number after step 45."""
-    take_step, taken = trainer._learner.take_step, iter(range(1, 1000))
+def of_type(found, kind):
+    return [event for event in found if isinstance(event, kind)]
 
-    def take_step_that_fails_once(rate_factor):
-        loss, count = take_step(rate_factor)
-        if next(taken) == 45:
-            trainer._learner.meter.add(loss * math.nan, count)
-        return loss, count
 
-    trainer._learner.take_step = take_step_that_fails_once
+def test_a_run_goes_back_once_and_ends_well(losing):
+    """Evaluated after steps 20, 40, 60 and 80; the loss is no number in step 45."""
+    trainer, taken = losing(lambda step: math.nan if step == 45 else None, steps=80)
     found = list(trainer.run())
-    (notice,) = [e for e in found if isinstance(e, events.Notice) and "exploded" in e.text]
-    assert "near step 48: back to step 40 with the learning rate times 0.3" in notice.text
-    assert [e.step for e in found if isinstance(e, events.Evaluated)] == [20, 40, 60, 80]
-    rates = {e.step: e.learning_rate for e in found if isinstance(e, events.Evaluated)}
+    (back,) = of_type(found, events.RolledBack)
+    assert (back.exploded_at, back.step, back.rate_scale) == (48, 40, 0.3)
+    evaluated = of_type(found, events.Evaluated)
+    assert [e.step for e in evaluated] == [20, 40, 60, 80]
+    rates = {e.step: e.learning_rate for e in evaluated}
     assert rates[60] < 0.3 * rates[40]
     assert next(taken) == 80 + 8 + 1
-    assert found[-1].reason == "complete"
+    assert found[-1].reason == "steps"
     assert math.isfinite(found[-1].val_loss)
+
+
+def test_a_spike_at_the_beginning_does_not_end_a_healthy_run(losing):
+    """The mean since the last evaluation would be that of an explosion up to step 400."""
+    trainer, _ = losing(lambda step: 1000.0 if 10 <= step <= 30 else 1.0, steps=800)
+    found = list(trainer.run())
+    assert not of_type(found, events.RolledBack)
+    assert of_type(found, events.Evaluated)[0].train_loss > 0
+    assert found[-1].step == 800
+
+
+def test_an_explosion_is_seen_within_some_steps_however_good_the_run_was(losing):
+    trainer, _ = losing(lambda step: 1000.0 if 300 <= step <= 303 else 1.0, steps=800)
+    (back,) = of_type(trainer.run(), events.RolledBack)
+    assert back.step == 280
+    assert 300 <= back.exploded_at < 300 + CHECK_EVERY
+
+
+def test_a_validation_loss_that_is_no_number_rolls_back(prepare, monkeypatch):
+    trainer = prepare(texts.english(4000), steps=80)
+    measure, calls = trainer._learner.measure, iter(range(100))
+
+    def broken_once(**how):
+        measured = measure(**how)
+        return dataclasses.replace(measured, loss=math.nan) if next(calls) == 3 else measured
+
+    monkeypatch.setattr(trainer._learner, "measure", broken_once)
+    found = list(trainer.run())
+    (back,) = of_type(found, events.RolledBack)
+    assert (back.exploded_at, back.step) == (80, 60), "even at the end"
+    assert [e.step for e in of_type(found, events.Evaluated)] == [20, 40, 60, 80]

@@ -12,8 +12,8 @@ from charrnn import api
 from charrnn.batches.documents import DocumentBatches, document_windows
 from charrnn.batches.windows import IGNORE
 from charrnn.config import CorpusConfig, ModelConfig
+from charrnn.corpus.draft import END, Segmenter
 from charrnn.corpus.encode import encode_corpus
-from charrnn.corpus.segment import END, Segmenter
 from charrnn.models.network import CharNetwork, detach
 from charrnn.training.loss import window_loss
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID
@@ -147,7 +147,7 @@ lengths_of_documents = st.lists(st.integers(1, 60), min_size=1, max_size=25)
 
 
 def follow(windows):
-    """Read windows as a network would and return the documents that the lanes have seen."""
+    """Read windows as a network would and return the documents that the rows have seen."""
     carried, documents = [], []
     for window in windows:
         B = len(window.inputs_BT)
@@ -169,7 +169,7 @@ def follow(windows):
             last = seen[-1] if seen else EOS_ID
             expected = np.concatenate([[last], counted[:-1]])
             np.testing.assert_array_equal(window.inputs_BT[b, : len(counted)], expected)
-            assert last != EOS_ID or not seen, "a lane went on after EOS"
+            assert last != EOS_ID or not seen, "a row continued after EOS"
             seen = seen + counted.tolist()
             after.append(seen)
             if seen[-1] == EOS_ID:
@@ -250,7 +250,7 @@ def test_little_is_padded_on_a_realistic_mix():
 
 
 def losses_by_document(network, ids, spans, changed=None):
-    """Return each document's summed loss and its gradient of the embedding of EOS's row."""
+    """Return each document's summed loss and its gradient by the recurrent weights."""
     found = {}
     state = []
     texts = ids.copy()
@@ -284,7 +284,7 @@ def losses_by_document(network, ids, spans, changed=None):
                 targets_BT=np.where(np.arange(B)[:, None] == b, window.targets_BT, IGNORE)
             )
             loss, _ = window_loss(network, alone, state, CPU, "float32")
-            (gradient,) = torch.autograd.grad(loss, network.output.bias, retain_graph=False)
+            (gradient,) = torch.autograd.grad(loss, network.layers[0].weight_hh_l0)
             old = found.get(rows[b], (0.0, 0.0))
             found[rows[b]] = (old[0] + float(loss.detach()), old[1] + gradient.double())
         _, after = window_loss(network, window, state, CPU, "float32")

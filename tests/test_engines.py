@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import reference
 import torch
 
+from charrnn.engine.cells import Matrix
 from charrnn.engine.network import Engine
+from charrnn.models.ensemble import Ensemble
 from charrnn.models.network import CharNetwork
 
 CASES = [
@@ -19,39 +22,43 @@ CASES = [
     for layers in (1, 2, 3)
     for embedding in (0, 4)
 ]
-every_network = pytest.mark.parametrize(("cell", "layers", "embedding"), CASES)
+every_shape = pytest.mark.parametrize(("cell", "layers", "embedding"), CASES)
+every_number = pytest.mark.parametrize("members", [1, 3])
 
 T, B = 9, 3
 
 
 @pytest.fixture
-def case(cell, layers, embedding):
+def case(cell, layers, embedding, members):
     """Config, weights, ids `[B, T]` and the reference's logits `[B, T, V]` and final states."""
-    config = reference.make_config(cell, layers=layers, embedding=embedding)
+    config = reference.make_config(cell, layers=layers, embedding=embedding, members=members)
     weights = reference.random_weights(config, seed=layers)
     ids = np.random.default_rng(5).integers(config.vocab_size, size=(B, T))
-    results = [reference.run(config, weights, row) for row in ids]
+    results = [reference.run_ensemble(config, weights, row) for row in ids]
     return config, weights, ids, np.array([r[0] for r in results]), [r[1] for r in results]
 
 
 def torch_network(config, weights, dtype=torch.float64):
-    network = CharNetwork(config).to(dtype)
+    one = replace(config, members=1)
+    network = Ensemble([CharNetwork(one) for _ in range(config.members)]).to(dtype)
     network.import_weights(weights)
     return network.eval()
 
 
 def assert_state(state, expected, b, atol=1e-10):
-    """Row `b` of an engine's state against the reference's state of that row."""
-    for layer, (h, c) in zip(state.layers, expected, strict=True):
-        np.testing.assert_allclose(layer.h[b], h, atol=atol)
-        if layer.c.size:
-            np.testing.assert_allclose(layer.c[b], c, atol=atol)
+    """Row `b` of an engine's state against the reference's state of that row, per member."""
+    for m, layers in enumerate(expected):
+        for layer, (h, c) in zip(state.layers, layers, strict=True):
+            np.testing.assert_allclose(layer.h[m, b], h, atol=atol)
+            if layer.c.size:
+                np.testing.assert_allclose(layer.c[m, b], c, atol=atol)
 
 
 # NumPy engine
 
 
-@every_network
+@every_shape
+@every_number
 def test_engine_run_is_exact_in_float64(case):
     config, weights, ids, expected, states = case
     engine = Engine(config, weights, np.float64)
@@ -61,7 +68,8 @@ def test_engine_run_is_exact_in_float64(case):
         assert_state(state, states[b], b)
 
 
-@every_network
+@every_shape
+@every_number
 def test_engine_is_close_in_float32(case):
     config, weights, ids, expected, _ = case
     engine = Engine(config, weights)
@@ -70,7 +78,8 @@ def test_engine_is_close_in_float32(case):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-@every_network
+@every_shape
+@every_number
 def test_step_is_run_of_one_character(case):
     config, weights, ids, expected, states = case
     engine = Engine(config, weights, np.float64)
@@ -83,7 +92,8 @@ def test_step_is_run_of_one_character(case):
         assert_state(state, states[b], b)
 
 
-@every_network
+@every_shape
+@every_number
 def test_one_stream_without_a_batch_axis(case):
     config, weights, ids, expected, states = case
     engine = Engine(config, weights, np.float64)
@@ -101,14 +111,15 @@ def test_one_stream_without_a_batch_axis(case):
 
 @pytest.mark.parametrize("cell", reference.CELLS)
 @pytest.mark.parametrize("batch", [None, B])
-def test_the_path_without_a_table_of_input_products(cell, batch, monkeypatch):
+@every_number
+def test_the_path_without_a_table_of_input_products(cell, batch, members, monkeypatch):
     """A large vocabulary's table would not fit; then the embedding is looked up each time."""
     monkeypatch.setattr("charrnn.engine.network.TABLE_BYTES", 0)
-    config = reference.make_config(cell, layers=2, embedding=4)
+    config = reference.make_config(cell, layers=2, embedding=4, members=members)
     weights = reference.random_weights(config)
     engine = Engine(config, weights, np.float64)
     ids = np.array([3, 1, 4, 1, 5])
-    expected, _ = reference.run(config, weights, ids)
+    expected, _ = reference.run_ensemble(config, weights, ids)
     shaped = ids if batch is None else np.tile(ids, (batch, 1))
     np.testing.assert_allclose(
         engine.run(shaped, engine.initial_state(batch)),
@@ -121,7 +132,8 @@ def test_the_path_without_a_table_of_input_products(cell, batch, monkeypatch):
         np.testing.assert_allclose(np.atleast_2d(logits)[0], expected[t], atol=1e-10)
 
 
-@every_network
+@every_shape
+@every_number
 def test_two_windows_with_carried_state_are_one_long_window(case):
     config, weights, ids, expected, _ = case
     engine = Engine(config, weights, np.float64)
@@ -131,8 +143,9 @@ def test_two_windows_with_carried_state_are_one_long_window(case):
 
 
 @pytest.mark.parametrize("cell", reference.CELLS)
-def test_copied_states_are_independent(cell):
-    config = reference.make_config(cell, layers=2)
+@every_number
+def test_copied_states_are_independent(cell, members):
+    config = reference.make_config(cell, layers=2, members=members)
     engine = Engine(config, reference.random_weights(config), np.float64)
     state = engine.initial_state(B)
     engine.run(np.arange(B * 2).reshape(B, 2), state)
@@ -148,8 +161,9 @@ def test_copied_states_are_independent(cell):
 
 
 @pytest.mark.parametrize("cell", reference.CELLS)
-def test_rows_of_a_state_can_be_copied_in_any_order_and_number(cell):
-    config = reference.make_config(cell, layers=2)
+@every_number
+def test_rows_of_a_state_can_be_copied_in_any_order_and_number(cell, members):
+    config = reference.make_config(cell, layers=2, members=members)
     engine = Engine(config, reference.random_weights(config), np.float64)
     state = engine.initial_state(B)
     engine.run(np.arange(B * 2).reshape(B, 2), state)
@@ -160,14 +174,67 @@ def test_rows_of_a_state_can_be_copied_in_any_order_and_number(cell):
     np.testing.assert_allclose(engine.step(next_ids[rows], chosen), whole[rows], atol=1e-12)
 
 
+@pytest.mark.parametrize("cell", reference.CELLS)
+@every_number
+def test_the_state_of_one_stream_is_put_into_rows_of_a_batch(cell, members):
+    config = reference.make_config(cell, layers=2, members=members)
+    engine = Engine(config, reference.random_weights(config), np.float64)
+    one, all_rows, some = engine.initial_state(), engine.initial_state(B), engine.initial_state(B)
+    engine.run(np.arange(5), one)
+    all_rows.assign(one)
+    some.assign_rows([2, 0], one)
+    ids = np.array([3, 3, 3])
+    zero = engine.step(3, engine.initial_state()).copy()
+    expected = engine.step(3, one)
+    assert np.abs(expected - zero).max() > 0.01
+    np.testing.assert_allclose(engine.step(ids, all_rows), np.tile(expected, (B, 1)), atol=1e-12)
+    found = engine.step(ids, some)
+    np.testing.assert_allclose(found, [expected, zero, expected], atol=1e-12)
+
+
+@every_shape
+@every_number
+@pytest.mark.parametrize("has_table", [True, False])
+def test_a_batch_may_become_empty(cell, layers, embedding, members, has_table, monkeypatch):
+    """And a window may have no characters; the state is then what it was."""
+    if not has_table:
+        monkeypatch.setattr("charrnn.engine.network.TABLE_BYTES", 0)
+    config = reference.make_config(cell, layers=layers, embedding=embedding, members=members)
+    engine = Engine(config, reference.random_weights(config))
+    state = engine.initial_state(2)
+    engine.step(np.array([2, 3]), state)
+    before = [layer.h.copy() for layer in state.layers]
+    assert engine.run(np.zeros((2, 0), np.int64), state).shape == (2, 0, config.vocab_size)
+    for layer, h in zip(state.layers, before, strict=True):
+        np.testing.assert_array_equal(layer.h, h)
+    nothing = np.zeros(0, np.int64)
+    assert engine.run(nothing, engine.initial_state()).shape == (0, config.vocab_size)
+    for empty in (engine.copy_state(state, nothing), engine.initial_state(0)):
+        assert engine.step(nothing, empty).shape == (0, config.vocab_size)
+        window = engine.run(np.zeros((0, 3), np.int64), empty)
+        assert window.shape == (0, 3, config.vocab_size)
+        assert engine.copy_state(empty).batch == engine.copy_state(empty, nothing).batch == 0
+        empty.assign_rows(nothing, engine.initial_state())
+
+
 def test_an_engine_leaves_the_weights_alone():
-    config = reference.make_config("lstm", embedding=4)
+    config = reference.make_config("lstm", embedding=4, members=2)
     weights = reference.random_weights(config)
     before = {name: array.copy() for name, array in weights.items()}
     engine = Engine(config, weights, np.float64)
     engine.run(np.arange(5), engine.initial_state())
     for name, array in weights.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_matrices_begin_at_cache_lines(dtype):
+    rows = np.arange(30, dtype=dtype).reshape(2, 5, 3)[:, ::-1]
+    for _ in range(20):  # NumPy's own arrays do so by chance
+        matrix = Matrix(rows)
+        assert matrix.rows.ctypes.data % 64 == 0
+        assert matrix.rows.dtype == dtype
+        np.testing.assert_array_equal(matrix.rows, rows)
 
 
 def test_a_large_alphabet_without_embedding_needs_no_square_matrix():
@@ -184,20 +251,23 @@ def test_a_large_alphabet_without_embedding_needs_no_square_matrix():
 # torch network
 
 
-@every_network
+@every_shape
+@every_number
 def test_network_is_exact_in_float64(case):
     config, weights, ids, expected, states = case
     network = torch_network(config, weights)
     with torch.no_grad():
         logits, state = network(torch.from_numpy(ids), network.initial_state(B))
     np.testing.assert_allclose(logits.numpy(), expected, rtol=0, atol=1e-10)
-    for k, parts in enumerate(state):
-        for j, part in enumerate(parts):
-            want = np.array([states[b][k][j] for b in range(B)])
-            np.testing.assert_allclose(part.numpy(), want, atol=1e-10)
+    for m, layers in enumerate(state):
+        for k, parts in enumerate(layers):
+            for j, part in enumerate(parts):
+                want = np.array([states[b][m][k][j] for b in range(B)])
+                np.testing.assert_allclose(part.numpy(), want, atol=1e-10)
 
 
-@every_network
+@every_shape
+@every_number
 def test_network_carries_its_state(case):
     config, weights, ids, expected, _ = case
     network = torch_network(config, weights)
@@ -207,7 +277,8 @@ def test_network_carries_its_state(case):
     np.testing.assert_allclose(torch.cat([first, second], 1).numpy(), expected, atol=1e-10)
 
 
-@every_network
+@every_shape
+@every_number
 def test_exported_weights_are_those_of_the_file_and_come_back(case):
     config, weights, *_ = case
     network = torch_network(config, weights, torch.float32)
@@ -215,8 +286,7 @@ def test_exported_weights_are_those_of_the_file_and_come_back(case):
     assert {name: array.shape for name, array in exported.items()} == config.weight_shapes()
     for name, array in exported.items():
         np.testing.assert_array_equal(array, weights[name].astype(np.float32))
-    other = CharNetwork(config)
-    other.import_weights(exported)
+    other = torch_network(config, exported, torch.float32)
     for name, array in other.export_weights().items():
         np.testing.assert_array_equal(array, exported[name])
 

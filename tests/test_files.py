@@ -95,9 +95,19 @@ def test_a_link_keeps_its_place(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
     link.symlink_to(target)
-    write_text_atomically(link, "new")
+    write_text_atomically(link, "new", follow_links=True)
     assert link.is_symlink()
     assert target.read_text() == "new"
+
+
+def test_a_link_in_a_folder_of_ours_is_replaced_not_written_through(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("precious")
+    link.symlink_to(target)
+    write_text_atomically(link, "new")
+    assert not link.is_symlink()
+    assert link.read_text() == "new"
+    assert target.read_text() == "precious"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
@@ -105,7 +115,7 @@ def test_a_named_pipe_is_written_to_and_stays_one(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    write_text_atomically(path, "through")
+    write_text_atomically(path, "through", follow_links=True)
     assert os.read(reader, 100) == b"through"
     os.close(reader)
     assert path.is_fifo()

@@ -6,12 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import SamplingConfig
-from charrnn.sampling import filters
-from charrnn.sampling.bans import remove_repeated
-from charrnn.sampling.picker import Picker
+from charrnn.sampling import picker as filters
+from charrnn.sampling.picker import Picker, remove_repeated
+from charrnn.sampling.prompt import Request
+from charrnn.sampling.writer import new_writer
+from charrnn.vocab import Vocabulary
 
 P = np.array([0.1, 0.4, 0.2, 0.25, 0.05])
 LOGITS = np.log(P)
+
+
+VOCABULARY = Vocabulary("abc")
 
 
 def survivors(logits):
@@ -73,12 +78,12 @@ def test_the_order_is_temperature_top_k_top_p_min_p():
     # temperature 0.5 squares: .01 .16 .04 .0625 .0025 → top-k 3 leaves .16 .04 .0625 (sum .2625),
     # of which top-p 0.65 needs .16 + .0625 (.6095 alone is not enough), and min-p 0.5 drops .0625
     config = SamplingConfig(top_k=3, top_p=0.65, min_p=0.5)
-    assert survivors(Picker(config).distribution(LOGITS, 0.5)) == [1]
+    assert survivors(Picker(VOCABULARY, config).distribution(LOGITS, 0.5)) == [1]
     config = SamplingConfig(top_k=3, top_p=0.65, min_p=0.3)
-    assert survivors(Picker(config).distribution(LOGITS, 0.5)) == [1, 3]
+    assert survivors(Picker(VOCABULARY, config).distribution(LOGITS, 0.5)) == [1, 3]
     # without the renormalisation after top-k, 0.65 of the whole would need a third character
     config = SamplingConfig(top_k=3, top_p=0.6)
-    assert survivors(Picker(config).distribution(LOGITS, 0.5)) == [1]
+    assert survivors(Picker(VOCABULARY, config).distribution(LOGITS, 0.5)) == [1]
 
 
 @settings(max_examples=200, deadline=None)
@@ -92,9 +97,9 @@ def test_the_order_is_temperature_top_k_top_p_min_p():
 )
 def test_something_always_survives_and_is_picked(logits, temperature, k, p, q, uniform):
     config = SamplingConfig(top_k=k, top_p=p, min_p=q)
-    picker = Picker(config)
+    picker = Picker(VOCABULARY, config)
     logits = np.array(logits, np.float32)
-    picker.forbid(logits, 0)
+    picker.forbid(logits, new_writer(VOCABULARY, Request(None, "", 1.0, 0), config))
     left = picker.distribution(logits, temperature)
     chosen = picker.bind(temperature)(logits, uniform)
     assert chosen != 0, "UNK was written"

@@ -8,7 +8,7 @@ import reference
 import torch
 
 from charrnn.batches.windows import IGNORE, Window
-from charrnn.models.network import CharNetwork, detach
+from charrnn.models.network import CharNetwork, detach, select_rows
 from charrnn.training.loss import window_loss
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ COORDINATES = 4
 
 
 def windows(config, seed=0):
-    """Two windows of two lanes; lane 1 ends early in the first and starts anew in the second."""
+    """Two windows of two rows; row 1 ends early in the first and starts anew in the second."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(config.vocab_size, size=(2, 13))
     first = Window(ids[:, 0:6], ids[:, 1:7].copy(), np.ones(2, np.float32), 10)
@@ -28,12 +28,12 @@ def windows(config, seed=0):
 
 
 def reference_loss(config, weights, window, states):
-    """Summed loss of a window from the lanes' states, those of restarted lanes zero."""
+    """Summed loss of a window from the rows' states, those of restarted rows zero."""
     zero = reference.zero_state(config)
-    lanes = zip(window.inputs_BT, window.targets_BT, window.keep_B, states, strict=True)
+    rows = zip(window.inputs_BT, window.targets_BT, window.keep_B, states, strict=True)
     return sum(
         reference.loss(config, weights, inputs, targets, state if keep else zero)
-        for inputs, targets, keep, state in lanes
+        for inputs, targets, keep, state in rows
     )
 
 
@@ -125,10 +125,26 @@ def test_gradients_stop_at_the_window_before(cell, summed_loss):
     )
 
 
-def test_detach_cuts_the_history_and_zeroes_restarted_lanes():
+def test_detach_cuts_the_history_and_zeroes_restarted_rows():
     part = torch.ones(3, 2, requires_grad=True) * 2
-    ((cut,),) = detach([(part,)])
-    assert not cut.requires_grad
-    ((cut,),) = detach([(part,)], torch.tensor([1.0, 0.0, 1.0]))
-    assert not cut.requires_grad
-    assert cut.tolist() == [[2, 2], [0, 0], [2, 2]]
+    for state in ([(part,)], [[(part, part)], [(part, part)]]):  # of a network, of an ensemble
+        for keep, expected in ((None, [[2, 2]] * 3), ([1.0, 0.0, 1.0], [[2, 2], [0, 0], [2, 2]])):
+            found = detach(state, keep if keep is None else torch.tensor(keep))
+            assert len(leaves(found)) == len(leaves(state))
+            for cut in leaves(found):
+                assert not cut.requires_grad
+                assert cut.tolist() == expected
+
+
+def test_rows_are_selected_in_any_order():
+    part = torch.arange(3.0)[:, None]
+    for rows in ([2, 0], torch.tensor([2, 0]), np.array([2, 0])):
+        ((one,), (other, _)) = select_rows([(part,), (-part, part)], rows)
+        assert (one.tolist(), other.tolist()) == ([[2], [0]], [[-2], [0]])
+
+
+def leaves(state):
+    """All tensors of a state."""
+    if isinstance(state, torch.Tensor):
+        return [state]
+    return [tensor for part in state for tensor in leaves(part)]

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
-import json
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 import texts
 
-from charrnn import api
 from charrnn.cli.info import info
+from charrnn.config import ModelConfig, TextConfig
+from charrnn.display.format import verdict as sentence
+from charrnn.display.info import show_info
 from charrnn.errors import RunError
-from charrnn.storage.model_file import load_model, save_model
+from charrnn.events import Judgement, Verdict
+from charrnn.storage.model_file import SavedModel, load_model, save_model
+from charrnn.training.checkpoint import RunFiles
 from charrnn.training.loss import Measured
-from charrnn.training.saving import RunFiles
+from charrnn.training.prepare import prepare_resume, prepare_training
 from charrnn.training.verdict import verdict
+from charrnn.vocab import ByteVocabulary, Vocabulary
 
 SHAPE = {"hidden_size": 16, "embedding_size": 8, "batch_size": 8, "bptt": 16}
 OPTIONS = {"dtype": "float32", "device": "cpu", "sample_every": 0}
@@ -30,7 +37,7 @@ def prepare(tmp_path, monkeypatch):
     def prepare(text, **options):
         path = Path("text.txt")
         path.write_text(text, encoding="utf-8")
-        return api.prepare_training([path], out=Path("run"), **SHAPE, **OPTIONS, **options)
+        return prepare_training([path], {**SHAPE, **OPTIONS, **options}, out=Path("run"))
 
     return prepare
 
@@ -46,32 +53,34 @@ def shown(path):
 def test_the_verdict_of_the_run_is_in_its_model_and_shown(prepare):
     trainer = prepare(texts.english(4000), steps=30)
     verdict = list(trainer.run())[-1].verdict
-    assert verdict.startswith("underfit")
-    assert load_model(trainer.run_directory.model).training["verdict"] == verdict
+    assert verdict.judgement == "few epochs"
+    saved = load_model(trainer.run_directory.model).training["verdict"]
+    assert saved == dataclasses.asdict(verdict)
     text = shown(trainer.run_directory.path)
-    assert f"verdict {verdict}" in text
+    assert f"verdict {sentence(verdict)}" in text
+    assert "the model underfits" in text
     assert "of the run" not in text  # the best model is the last
 
 
 @pytest.fixture
-def patient(prepare, monkeypatch):
+def rising(prepare, monkeypatch):
     """A run whose validation loss rises, so that its last model is not its best."""
-    trainer = prepare(texts.english(3000), steps=400, patience=2)
+    trainer = prepare(texts.english(3000), steps=40)
     losses = iter([3.0, 2.0, 2.5, 2.625])
 
-    def measure(*, validation, logit_scale=1.0, limit=None):
+    def measure(*, validation, temperature=1.0, limit=None):
         return Measured(next(losses) if validation else 1.5, 1.0)
 
     monkeypatch.setattr(trainer._learner, "measure", measure)
     return trainer, list(trainer.run())[-1]
 
 
-def test_both_models_of_a_run_are_shown(patient):
-    trainer, finished = patient
+def test_both_models_of_a_run_are_shown(rising):
+    trainer, finished = rising
     run = trainer.run_directory
     best, last = load_model(run.model).training, load_model(run.last).training
     assert best["step"] == finished.best_step < last["step"] == finished.step
-    assert best["verdict"] == last["verdict"] == finished.verdict
+    assert best["verdict"] == last["verdict"] == dataclasses.asdict(finished.verdict)
     text = shown(run.path)
     assert f"last of the run {run.last} step {last['step']}, validation" in text
     assert f"{last['val_loss_nats']:.3f}" in text
@@ -79,65 +88,157 @@ def test_both_models_of_a_run_are_shown(patient):
     assert f"best of the run {run.model} step {best['step']}, validation" in text
 
 
-def test_a_model_away_from_its_run_is_shown_alone(patient):
-    trainer, finished = patient
+def test_a_model_away_from_its_run_is_shown_alone(rising):
+    trainer, finished = rising
     away = Path("away.safetensors")
     away.write_bytes(trainer.run_directory.model.read_bytes())
     text = shown(away)
-    assert finished.verdict in text
+    assert sentence(finished.verdict) in text
     assert "of the run" not in text
 
 
-def test_adding_the_verdict_leaves_the_weights_as_they_are(patient, tiny_model):
-    trainer, _ = patient
+def test_adding_the_verdict_leaves_the_weights_as_they_are(rising, tiny_model):
+    trainer, _ = rising
     run = trainer.run_directory
     save_model(run.model, tiny_model)
-    RunFiles(run, trainer.corpus, trainer.model, trainer.training).add_verdict("well fit")
+    found = Verdict(judgement="good", amount=0.1)
+    RunFiles(run, trainer.corpus, trainer.model, trainer.training).add_verdict(found)
     again = load_model(run.model)
-    assert again.training == {**tiny_model.training, "verdict": "well fit"}
+    assert again.training == {**tiny_model.training, "verdict": dataclasses.asdict(found)}
     for name, array in tiny_model.weights.items():
         assert again.weights[name].tobytes() == array.tobytes()
+
+
+def stop_halfway(trainer):
+    for event in trainer.run():
+        trainer.stop_requested |= getattr(event, "step", 0) >= 50
+    assert event.reason == "interrupted"
+    return event
 
 
 def test_a_last_model_that_was_overtaken_is_taken_away(prepare):
     """A stop leaves a last model; a better one after --resume is both best and last."""
     trainer = prepare(texts.english(4000), steps=100)
     run = trainer.run_directory
-    for event in trainer.run():
-        trainer.stop_requested |= getattr(event, "step", 0) >= 50
+    stop_halfway(trainer)
     save_model(run.last, load_model(run.model))
-    list(api.prepare_resume([], out=run.path).run())
+    list(prepare_resume([], out=run.path).run())
     assert load_model(run.model).training["step"] == 100
     assert not run.last.exists()
 
 
-def test_a_resume_state_without_a_plan_is_refused(prepare, monkeypatch):
-    """As an older charrnn wrote it."""
+@pytest.mark.parametrize("missing", ["schedule", "best", "windows"])
+def test_a_resume_state_that_lacks_something_is_refused(prepare, missing):
+    """As another charrnn wrote it."""
     trainer = prepare(texts.english(4000), steps=100)
-    trainer.stop_requested = True
-    list(trainer.run())
-    resumed = api.prepare_resume([], out=trainer.run_directory.path)
-    resumed._resume = json.loads(json.dumps(resumed._resume))
-    del resumed._resume["plan"]
-    with pytest.raises(RunError, match=r"another charrnn.*plan"):
+    stop_halfway(trainer)
+    resumed = prepare_resume([], out=trainer.run_directory.path)
+    resumed._resume = {key: value for key, value in resumed._resume.items() if key != missing}
+    with pytest.raises(RunError, match=rf"does not fit this run.*{missing}"):
         list(resumed.run())
 
 
-def test_a_text_read_less_than_twice_is_underfit():
-    row = {"val_loss_nats": 2.0, "epoch": 1.5}
-    assert verdict([row], 1.9) == (
-        "underfit: the text has been read only 1.5 times; more training would help"
-    )
-    assert verdict([{**row, "epoch": 2.5}], 1.9).startswith("well fit")
+@pytest.mark.parametrize(
+    ("losses", "train_loss", "epochs", "judgement", "amount"),
+    [
+        ([], 1.5, 9, "no validation", 0),
+        ([2.0, 1.5, 1.6], 1.5, 9, "overfits", 0.1),
+        ([2.0, 1.5], 1.0, 9, "wide gap", 0.5),
+        ([2.0, 1.5], 1.4, 1.5, "few epochs", 1.5),
+        ([2.0, 1.5], 1.49, 9, "narrow gap", 0.01),
+        ([2.0, 1.5], 1.4, 9, "good", 0.1),
+    ],
+)
+def test_what_the_curve_says(losses, train_loss, epochs, judgement, amount):
+    curve = [{"val_loss_nats": loss, "epoch": epochs} for loss in losses]
+    found = verdict(curve or [{"val_loss_nats": None, "epoch": 9}], train_loss)
+    assert found.judgement == judgement
+    assert found.amount == pytest.approx(amount)
+    assert verdict(curve, train_loss, is_complete=False).judgement == "interrupted"
+
+
+def test_every_verdict_is_a_sentence_with_its_number():
+    for judgement in get_args(Judgement):
+        text = sentence(Verdict(judgement=judgement, amount=0.75))
+        assert not set("{}") & set(text)
+        if judgement not in ("interrupted", "no validation", "narrow gap"):
+            assert "0.75" in text
+        assert not text.endswith(".")
 
 
 def test_a_run_is_judged_at_its_end_only(prepare):
     trainer = prepare(texts.english(4000), steps=100)
-    for event in trainer.run():
-        trainer.stop_requested |= getattr(event, "step", 0) >= 50
-    assert event.verdict.startswith("the run was stopped before its end")
-    path = trainer.run_directory.path
-    assert load_model(trainer.run_directory.model).training["verdict"] == event.verdict
-    finished = list(api.prepare_resume([], out=path).run())[-1]
-    assert finished.verdict.startswith(("underfit", "well fit", "overfit", "leaning"))
-    assert load_model(trainer.run_directory.model).training["verdict"] == finished.verdict
+    event = stop_halfway(trainer)
+    assert event.verdict.judgement == "interrupted"
+    assert "the run was stopped before its end" in shown(trainer.run_directory.path)
+    finished = list(prepare_resume([], out=trainer.run_directory.path).run())[-1]
+    assert finished.verdict.judgement != "interrupted"
+    kept = load_model(trainer.run_directory.model).training["verdict"]
+    assert kept == dataclasses.asdict(finished.verdict)
+
+
+# what a model is
+
+
+def saved(vocabulary, training=None, text=None, **shape):
+    config = ModelConfig(vocab_size=len(vocabulary), hidden_size=4, **shape)
+    weights = {name: np.zeros(shape, np.float32) for name, shape in config.weight_shapes().items()}
+    return SavedModel(
+        config=config,
+        vocabulary=vocabulary,
+        text=text or TextConfig(),
+        weights=weights,
+        training=training or {},
+    )
+
+
+def rows_of(model, capsys):
+    show_info(Path("model"), model)
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_an_ensemble_of_bytes_and_a_network_of_characters(capsys):
+    text = TextConfig(documents="line", normalize="nfc")
+    shown = rows_of(saved(ByteVocabulary(), text=text, members=4, embedding_size=8), capsys)
+    for part in (
+        "4 ensemble members, each LSTM 1 × 4, embedding 8",
+        "alphabet 256 bytes, UNK and EOS",
+        "documents one a line",
+        "normalisation nfc",
+    ):
+        assert part in shown
+    shown = rows_of(saved(Vocabulary("ab\n"), cell="rnn", nonlinearity="relu"), capsys)
+    for part in ("RNN (relu) 1 × 4, one-hot input", "3 characters, UNK and EOS", "·ab"):
+        assert part in shown
+    assert "ensemble" not in shown
+
+
+def test_how_far_a_model_was_trained(capsys):
+    record = {
+        "step": 12_345, "epochs": 3.25, "elapsed_s": 65.0, "device": "cpu", "dtype": "float32",
+        "val_loss_nats": 1.5, "temperature": 1.072,
+    }  # fmt: skip
+    shown = rows_of(saved(Vocabulary("ab"), record), capsys)
+    assert "trained for 3.25 epochs, 12,345 steps, 1m 05s, cpu float32" in shown
+    assert "calibration temperature 1.072, fitted to the validation text" in shown
+    assert "calibration" not in rows_of(
+        saved(Vocabulary("ab"), {**record, "temperature": 1.0}), capsys
+    )
+
+
+STRANGE = [None, [], {}, "text", 3, -1e999, float("nan"), [1], {"a": 1}, [{"a": None}], True]
+
+
+@pytest.mark.parametrize("value", STRANGE)
+@pytest.mark.parametrize(
+    "name", ["corpus", "step", "merged", "config", "val_loss_nats", "temperature", "curve",
+             "verdict", "elapsed_s", "epochs"],
+)  # fmt: skip
+def test_a_record_may_be_anything(capsys, name, value):
+    record = {"step": 3, "epochs": 1.0, "elapsed_s": 2.0, "device": "cpu", "dtype": "float32"}
+    record |= {"val_loss_nats": 1.5, "temperature": 1.2, "corpus": None, name: value}
+    shown = rows_of(saved(Vocabulary("ab"), record), capsys)
+    assert "parameters" in shown
+    bad = saved(Vocabulary("ab"), {name: value})
+    show_info(Path("model"), bad, other=("last", Path("last"), bad))
+    assert "last of the run" in " ".join(capsys.readouterr().out.split())

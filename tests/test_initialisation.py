@@ -76,35 +76,37 @@ def test_the_seed_decides():
         np.testing.assert_array_equal(array, second[name])
 
 
-def test_dropout_keeps_one_mask_for_all_characters_of_a_lane():
+def test_dropout_keeps_one_mask_for_all_characters_of_a_row():
     """With constant hidden units, what is left of them can be read off the logits."""
-    lanes, keep = 400, 0.7
+    rows, keep = 400, 0.7
     config = reference.make_config("rnn-tanh", vocab_size=5, hidden=5)
     network = CharNetwork(config, dropout=1 - keep)
     weights = {name: np.zeros(shape) for name, shape in config.weight_shapes().items()}
     weights["layers.0.bias_ih"] += 0.5  # h = tanh(0.5) whatever is read
     weights["output.weight"] = np.eye(5)
     network.import_weights(weights)
-    ids = torch.zeros(lanes, 6, dtype=torch.int64)
+    ids = torch.zeros(rows, 6, dtype=torch.int64)
     with torch.no_grad():
-        logits = network.train()(ids, network.initial_state(lanes))[0].numpy()
-        calm = network.eval()(ids, network.initial_state(lanes))[0].numpy()
+        logits = network.train()(ids, network.initial_state(rows))[0].numpy()
+        calm = network.eval()(ids, network.initial_state(rows))[0].numpy()
     np.testing.assert_allclose(calm, math.tanh(0.5), rtol=1e-6)
     np.testing.assert_array_equal(logits, np.repeat(logits[:, :1], 6, axis=1))
     kept = logits[:, 0] / math.tanh(0.5)
     np.testing.assert_allclose(kept * (kept - 1 / keep), 0, atol=1e-6)  # 0 or 1/keep
     assert np.mean(kept > 0) == pytest.approx(keep, abs=0.04)
-    assert len(np.unique(kept > 0, axis=0)) > 10  # lanes have masks of their own
+    assert len(np.unique(kept > 0, axis=0)) > 10  # rows have masks of their own
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-tanh"])
 def test_recurrent_dropout_is_a_mask_on_the_columns_of_the_recurrent_weights(cell, monkeypatch):
-    """The same units for all gates, lanes and characters; gradients of hidden units are zero."""
-    hidden, lanes = 6, 3
+    """The same units for all gates, rows and characters; gradients of hidden units are zero."""
+    hidden, rows = 6, 3
     config = reference.make_config(cell, vocab_size=5, hidden=hidden, layers=2)
     network = CharNetwork(config, recurrent_dropout=0.5)
-    ids = torch.randint(5, (lanes, 4))
-    state = [tuple(torch.randn_like(part) for part in parts) for parts in network.initial_state(3)]
+    ids = torch.randint(5, (rows, 4))
+    state = [
+        tuple(torch.randn_like(part) for part in parts) for parts in network.initial_state(rows)
+    ]
     kept = torch.tensor([[1.0, 0, 1, 0, 0, 1], [0, 1.0, 1, 1, 0, 1]])
     masks = list(kept)
     monkeypatch.setattr(torch.Tensor, "bernoulli_", lambda x, _, generator: x.copy_(masks.pop(0)))

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from charrnn.interrupts import interrupts_put_off
+from charrnn.training.system import interrupts_put_off
 
 
 @pytest.fixture(autouse=True)

@@ -1,21 +1,21 @@
-"""Merged models: the logits of one are the mean of the logits of all."""
+"""Merged models: an ensemble of all their members, whose logits are the mean."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 
-import charrnn
-from charrnn.cli.app import _run
-from charrnn.config import TextConfig
-from charrnn.engine.matrix import BlockMatrix, Matrix, recurrent_matrix
+from charrnn import api
+from charrnn.config import ModelConfig, TextConfig
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, RunError
-from charrnn.storage.merge import merge_models
+from charrnn.scoring.scorer import Scorer, score_pieces
+from charrnn.storage.merge import merge_models, require_different, split_weights, stack_weights
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import BYTES, EOS_ID, ByteVocabulary, Vocabulary
 
@@ -42,15 +42,11 @@ def logits(model, text=TEXT):
 
 @pytest.mark.parametrize("cell", reference.CELLS)
 @pytest.mark.parametrize("embedding", [0, 3])
-def test_logits_are_the_mean_of_the_parts(cell, embedding):
-    """Parts of different widths, three of them, so that no block can be taken for another."""
-    models = [
-        model_of(seed, cell, embedding=embedding and embedding + seed, hidden=4 + seed)
-        for seed in range(3)
-    ]
+def test_logits_are_the_mean_of_the_models(cell, embedding):
+    models = [model_of(seed, cell, embedding=embedding) for seed in range(3)]
     merged = merge_models(models)
-    assert merged.config.hidden_size == 4 + 5 + 6
-    assert merged.config.embedding_size == (3 + 4 + 5 if embedding else 0)
+    assert merged.config.members == 3
+    assert merged.config.hidden_size == 5
     expected = np.mean([logits(model) for model in models], axis=0)
     np.testing.assert_allclose(logits(merged), expected, rtol=1e-4, atol=1e-5)
     assert np.abs(expected - logits(models[0])).max() > 0.1
@@ -58,62 +54,42 @@ def test_logits_are_the_mean_of_the_parts(cell, embedding):
 
 @pytest.mark.parametrize("cell", reference.CELLS)
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_engine_leaves_out_the_zeros(cell, layers, monkeypatch):
-    """Step and window, one stream and many, as with the zeros."""
-    models = [model_of(seed, cell, layers=layers, hidden=32 + 7 * seed) for seed in range(3)]
-    merged = merge_models(models)
-    for array in merged.weights.values():  # larger weights would saturate the gates
-        array *= 0.2
-    for narrowest, kind in ((32, BlockMatrix), (999, Matrix)):
-        monkeypatch.setattr("charrnn.engine.matrix.NARROWEST_BLOCK", narrowest)
-        engine = Engine(merged.config, merged.weights)
-        assert all(isinstance(layer.recurrent, kind) for layer in engine.layers)
-        ids = np.array([[2, 3, 4, 5, 6], [6, 5, 4, 3, 2], [2, 2, 3, 3, 1]])
-        one, many = engine.initial_state(), engine.initial_state(3)
-        stepped = [engine.step(i, one).copy() for i in ids[0]]
-        in_batch = [engine.step(column, many).copy() for column in ids.T]
-        window = engine.run(ids, engine.initial_state(3))
-        outcome = np.array(stepped), np.array(in_batch), window
-        if kind is BlockMatrix:
-            without = outcome
-    for ours, dense in zip(without, outcome, strict=True):
-        np.testing.assert_allclose(ours, dense, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize("members", [2, 3])
+def test_scores_agree_with_the_equations(cell, layers, members):
+    """1e-4 nats per 1,000 characters, float32 throughout against float64."""
+    merged = merge_models([model_of(seed, cell, layers=layers) for seed in range(members)])
+    text = "".join(np.random.default_rng(layers).choice(list("abcd ,"), size=1000))
+    found = score_pieces(Scorer(Engine(merged.config, merged.weights), merged.vocabulary), [text])
+    weights = {name: array.astype(np.float64) for name, array in merged.weights.items()}
+    ids = [EOS_ID, *merged.vocabulary.encode(text)]
+    mean, _ = reference.run_ensemble(merged.config, weights, ids[:-1])
+    rows = zip(reference.logprobs(mean), ids[1:], strict=True)
+    assert found.logprob == pytest.approx(math.fsum(row[i] for row, i in rows), rel=0, abs=1e-4)
 
 
-def test_blocks_are_found_where_they_are():
-    rng = np.random.default_rng(0)
-    square = np.zeros((2, 100, 100), np.float32)
-    square[:, :40, :40] = rng.normal(size=(2, 40, 40))
-    square[:, 40:, 40:] = rng.normal(size=(2, 60, 60))
-    rows = square.reshape(200, 100)
-    assert isinstance(recurrent_matrix(rows), BlockMatrix)
-    for row, column in ((0, 99), (10, 50), (150, 3), (39, 40), (140, 39)):
-        other = rows.copy()
-        other[row, column] = 1e-9
-        assert isinstance(recurrent_matrix(other), Matrix), "one weight joins them"
-    for whole in (np.zeros((64, 64)), np.eye(64), rng.normal(size=(64, 64))):
-        assert isinstance(recurrent_matrix(whole), Matrix)
+def test_members_come_apart_again():
+    models = [model_of(seed) for seed in range(3)]
+    merged = merge_models([merge_models(models[:2]), models[2]])
+    assert merged.config.members == 3
+    parts = split_weights(merged.config, merged.weights)
+    for model, part in zip(models, parts, strict=True):
+        assert part.keys() == model.weights.keys()
+        for name, array in part.items():
+            np.testing.assert_array_equal(array, model.weights[name])
+    (alone,) = split_weights(models[0].config, models[0].weights)
+    assert {n: a.shape for n, a in stack_weights([alone]).items()} == (
+        models[0].config.weight_shapes()
+    )
 
 
-@pytest.mark.parametrize("cell", reference.CELLS)
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("members", [1, 2])
-@pytest.mark.parametrize("embedding", [0, 3])
-def test_a_batch_may_become_empty(cell, layers, members, embedding):
-    """Blocks of 32 units and more are multiplied apart; a state without rows is a state, too."""
-    models = [
-        model_of(seed, cell, layers=layers, hidden=32, embedding=embedding)
-        for seed in range(members)
-    ]
-    model = merge_models(models) if members > 1 else models[0]
-    engine = Engine(model.config, model.weights)
-    state = engine.initial_state(2)
-    engine.step(np.array([2, 3]), state)
-    empty = engine.copy_state(state, np.array([], dtype=np.intp))
-    nothing = np.zeros(0, dtype=np.int64)
-    assert engine.step(nothing, empty).shape == (0, model.config.vocab_size)
-    window = engine.run(np.zeros((0, 3), dtype=np.int64), empty)
-    assert window.shape == (0, 3, model.config.vocab_size)
+def test_a_file_is_as_large_as_its_members_together(tmp_path):
+    """Four networks of 512 units take about 20 MB."""
+    config = ModelConfig(vocab_size=67, hidden_size=512, embedding_size=32, members=4)
+    assert 17e6 < 4 * config.num_parameters() < 22e6
+    small = merge_models([model_of(seed) for seed in range(4)])
+    save_model(tmp_path / "four", small)
+    assert 0 <= (tmp_path / "four").stat().st_size - 4 * small.config.num_parameters() < 5000
+    assert load_model(tmp_path / "four").config == small.config
 
 
 @pytest.fixture
@@ -142,14 +118,14 @@ def several_networks(tmp_path):
         ["--num", "4", "--min-length", "5", "--length", "5"],
     ],
 )
-def test_many_samples_of_several_networks(several_networks, options, monkeypatch, capsys):
-    arguments = ["sample", "-m", str(several_networks), "--seed", "1", *options]
-    assert command(monkeypatch, *arguments) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out
+def test_many_samples_of_several_networks(several_networks, options, charrnn):
+    result = charrnn("sample", "-m", several_networks, "--seed", "1", *options)
+    assert result.code == 0, result.err
+    assert result.out
 
 
 def test_samples_of_several_networks_do_not_depend_on_the_batch(several_networks):
-    model = charrnn.load(several_networks)
+    model = api.load(several_networks)
     many = model.sample(num=20, seed=5, length=12)
     assert {sample.stop_reason for sample in many} == {"eos", "length"}
     for index, sample in enumerate(many):
@@ -161,7 +137,9 @@ def test_samples_of_several_networks_do_not_depend_on_the_batch(several_networks
     [
         ({"cell": "gru"}, r"differ in cell \(lstm and gru\)"),
         ({"layers": 1}, r"differ in layers \(2 and 1\)"),
-        ({"embedding": 0}, r"differ in embedding \(a vector and one-hot\)"),
+        ({"hidden": 6}, r"differ in hidden size \(5 and 6\)"),
+        ({"embedding": 4}, r"differ in embedding size \(3 and 4\)"),
+        ({"embedding": 0}, r"differ in embedding size \(3 and one-hot\)"),
         ({"text": TextConfig(documents="line")}, r"differ in documents \(none and line\)"),
         ({"text": TextConfig(normalize="nfc")}, r"differ in normalization \(none and nfc\)"),
         ({"alphabet": "abcd ."}, "alphabets differ"),
@@ -178,9 +156,31 @@ def test_models_that_do_not_fit_together(other, reason):
         merge_models([model_of(0)])
 
 
+def test_there_are_at_most_64_members():
+    half = merge_models([model_of(seed, layers=1, hidden=2) for seed in range(32)])
+    assert merge_models([half, half]).config.members == 64
+    with pytest.raises(ConfigError, match="at most 64 members, and these models have 65"):
+        merge_models([half, half, model_of(0, layers=1, hidden=2)])
+
+
+def test_a_network_is_not_merged_with_itself():
+    models = [model_of(seed) for seed in range(3)]
+    require_different(models)
+    pair = merge_models(models[:2])
+    require_different([pair, models[2]])
+    for together, message in (
+        ([models[0], models[1], models[0]], "models 1 and 3 have the same weights"),
+        ([pair, models[2], models[1]], "models 1 and 3 have the same weights"),
+        ([models[2], merge_models([models[0]] * 2)], "two members of model 2 have the same"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            require_different(together)
+    require_different([models[0], model_of(0, alphabet="ABCD ,")])
+
+
 @pytest.fixture
 def parts(tmp_path, monkeypatch):
-    """Two models in the files `0` and `1` of an otherwise empty directory."""
+    """Two models in the files `0` and `1` of the working directory, otherwise empty."""
     monkeypatch.chdir(tmp_path)
     for seed in range(2):
         training = {
@@ -194,62 +194,60 @@ def parts(tmp_path, monkeypatch):
     return tmp_path
 
 
-def command(monkeypatch, *arguments):
-    monkeypatch.setattr("sys.argv", ["charrnn", *arguments])
-    return _run()
-
-
-def test_the_command_saves_a_model_that_is_found_and_shown(parts, monkeypatch, capsys):
-    assert command(monkeypatch, "merge", "0", "1") == 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("2 networks, each LSTM 2 × 5, embedding 3; ")
-    assert "runs/merged/model.safetensors" in err.replace("\\", "/")
-    assert f"charrnn score -m {Path('runs', 'merged')} --file" in err
+def test_the_command_saves_a_model_that_is_found_and_shown(parts, charrnn):
+    result = charrnn("merge", "0", "1")
+    assert result.code == 0, result.err
+    assert result.out == ""
+    assert result.err.startswith("2 ensemble members, each LSTM 2 × 5, embedding 3; ")
+    assert "runs/merged/model.safetensors" in result.err.replace("\\", "/")
+    assert f"charrnn score -m {Path('runs', 'merged')} --file" in result.err
     merged = load_model(parts / "runs" / "merged" / "model.safetensors")
+    assert merged.config.members == 2
     assert [part["step"] for part in merged.training["merged"]] == [10, 11]
     assert merged.training["corpus"]["name"] == "t"
-    assert command(monkeypatch, "info") == 0
-    shown = capsys.readouterr().out
+    shown = charrnn("info").out
     for words in ("2 models", "seed 1, step 11", "t, 9 characters"):
         assert words in shown
-    assert command(monkeypatch, "score", "abc", "--format", "jsonl") == 0
-    record = json.loads(capsys.readouterr().out.splitlines()[0])
-    assert record["logprob"] == pytest.approx(charrnn.load("runs/merged").score("abc").logprob)
+    scored = charrnn("score", "abc", "--format", "jsonl")
+    assert scored.code == 0, scored.err
+    record = json.loads(scored.out.splitlines()[0])
+    assert record["logprob"] == pytest.approx(api.load("runs/merged").score("abc").logprob)
 
 
-def test_a_merged_model_is_merged_again(parts, monkeypatch, capsys):
+def test_a_merged_model_is_merged_again(parts, charrnn):
     record = load_model(parts / "0").training
     save_model(parts / "2", model_of(2, training=record))
-    charrnn.merge(["0", "1"], out="both")
-    assert command(monkeypatch, "merge", "both", "2", "--out", "all") == 0
-    capsys.readouterr()
-    assert command(monkeypatch, "info", "-m", "all") == 0
-    shown = capsys.readouterr().out
-    assert "one that was merged from 2 models itself" in shown
+    api.merge(["0", "1"], out="both")
+    result = charrnn("merge", "both", "2", "--out", "all")
+    assert result.code == 0, result.err
+    assert result.err.startswith("3 ensemble members")
+    shown = charrnn("info", "-m", "all").out
+    assert "one that was itself merged from 2 models" in shown
     assert "seed 0, step 10" in shown
 
 
 def test_the_same_weights_for_other_characters_are_not_the_same_model(parts):
     save_model(parts / "2", model_of(0, alphabet="ABCD ,"))
     with pytest.raises(ConfigError, match="alphabets differ"):
-        charrnn.merge(["0", "2"])
+        api.merge(["0", "2"])
 
 
-def test_nothing_is_written_over_and_bad_input_leaves_nothing(parts, monkeypatch, capsys):
-    merged = charrnn.merge(["0", "1"], out="both")
+def test_nothing_is_written_over_and_bad_input_leaves_nothing(parts, charrnn):
+    merged = api.merge(["0", "1"], out="both")
     before = merged.path.read_bytes()
     with pytest.raises(RunError, match="already holds a run"):
-        charrnn.merge(["1", "0"], out="both")
+        api.merge(["1", "0"], out="both")
     assert merged.path.read_bytes() == before
     for arguments, code, message in (
         (["0"], 2, "two models or more"),
         (["0", "nowhere"], 1, "no model at nowhere"),
-        (["0", "1", "0"], 2, "models 1 and 3 are the same"),
+        (["0", "1", "0"], 2, "models 1 and 3 have the same weights"),
+        (["0", "both"], 2, "models 1 and 2 have the same weights"),
         (["0", "1", "--out", ""], 2, "empty"),
         (["0", "1", "--out", "a", "--name", "b"], 2, "give one"),
         ([], 2, "MODEL"),
     ):
-        assert command(monkeypatch, "merge", *arguments) == code
-        assert message in capsys.readouterr().err
+        result = charrnn("merge", *arguments)
+        assert result.code == code, result.err
+        assert message in result.err
     assert sorted(p.name for p in parts.iterdir()) == ["0", "1", "both"]

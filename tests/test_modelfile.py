@@ -19,9 +19,9 @@ from charrnn.vocab import Vocabulary
 TRAINING = {"corpus": {"name": "né"}, "val_loss_nats": 1.25, "curve": [1, 2.5, None]}
 
 
-@pytest.fixture
-def saved():
-    config = reference.make_config("lstm", layers=2, embedding=3)
+@pytest.fixture(params=[1, 2], ids=["one network", "two members"])
+def saved(request):
+    config = reference.make_config("lstm", layers=2, embedding=3, members=request.param)
     weights = reference.random_weights(config)
     return SavedModel(
         config=config,
@@ -77,12 +77,12 @@ def test_a_model_can_be_stored_in_half_precision(path, saved, tmp_path):
 
 def test_a_weight_too_large_for_half_precision_is_not_written_as_infinity(path, saved):
     before = path.read_bytes()
-    saved.weights["output.bias"][1] = 70_000
+    saved.weights["output.bias"][..., 1] = 70_000
     with pytest.raises(ModelFileError, match=r"too large for float16.*as float32"):
         save_model(path, saved, dtype="float16")
     assert path.read_bytes() == before
     save_model(path, saved)
-    assert load_model(path).weights["output.bias"][1] == 70_000
+    assert (load_model(path).weights["output.bias"][..., 1] == 70_000).all()
 
 
 def rewrite(path, *, arrays=lambda arrays: arrays, record=lambda record: None, metadata=None):
@@ -136,14 +136,20 @@ def test_missing_file(tmp_path):
 
 
 def transposed(arrays):
-    return {**arrays, "output.weight": np.ascontiguousarray(arrays["output.weight"].T)}
+    return {
+        **arrays,
+        "output.weight": np.ascontiguousarray(arrays["output.weight"].swapaxes(-1, -2)),
+    }
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
         (transposed, "output.weight should be"),
-        (lambda a: {**a, "output.bias": a["output.bias"][:-1].copy()}, "output.bias should be"),
+        (
+            lambda a: {**a, "output.bias": a["output.bias"][..., :-1].copy()},
+            "output.bias should be",
+        ),
         (lambda a: {**a, "output.bias": a["output.bias"][None]}, "output.bias should be"),
         (lambda a: {k: v for k, v in a.items() if k != "layers.1.bias_hh"}, "arrays are not those"),
         (lambda a: {**a, "extra": np.zeros(1, np.float32)}, "arrays are not those"),
@@ -161,7 +167,7 @@ def test_arrays_that_contradict_the_config(path, arrays, message):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_no_numbers(path, value):
     def poison(arrays):
-        arrays["layers.0.weight_hh"][2, 1] = value
+        arrays["layers.0.weight_hh"][..., 2, 1] = value
         return arrays
 
     rewrite(path, arrays=poison)
@@ -187,11 +193,14 @@ def test_no_format_version(path):
         (update("vocabulary", value=None), "vocabulary"),
         (update("model", "vocab_size", value=8), "vocabulary has 7 ids, its config 8"),
         (update("model", "num_layers", value=3), "arrays"),
-        (update("model", "num_layers", value=0), "num layers"),
-        (update("model", "num_layers", value=10**12), "num layers must be at most"),
+        (update("model", "num_layers", value=0), "num_layers must be at least 1"),
+        (update("model", "num_layers", value=10**12), "num_layers must be at most"),
         (update("model", "num_layers", value=60), "layers are not all there"),
-        (update("model", "hidden_size", value=10**9), "should be"),
-        (update("model", "hidden_size", value=10**400), "should be"),
+        (update("model", "hidden_size", value=10**9), "hidden_size must be at most"),
+        (update("model", "hidden_size", value=10**400), "hidden_size must be at most"),
+        (update("model", "members", value=3), "should be"),
+        (update("model", "members", value=65), "members must be at most 64"),
+        (update("model", "hidden_size", value=2**16), "should be"),
         (update("model", "hidden_size", value=5.0), "hidden_size"),
         (update("model", "hidden_size", value="5"), "hidden_size"),
         (update("model", "embedding_size", value=0), "arrays"),

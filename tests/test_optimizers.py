@@ -9,8 +9,7 @@ import torch
 
 from charrnn.config import TrainingConfig
 from charrnn.models.network import CharNetwork
-from charrnn.training.muon import Muon, orthogonalise
-from charrnn.training.optimizers import build_optimizers
+from charrnn.training.optimizers import Muon, build_optimizers, orthogonalise
 
 H = 16
 
@@ -52,7 +51,7 @@ def test_momentum_is_carried_from_step_to_step():
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.01)
 
 
-def test_a_direction_serves_for_several_steps_and_no_gradient_is_lost():
+def test_an_update_is_used_for_several_steps_and_no_gradient_is_lost():
     """Steps 1 to 3 follow the first gradient, step 4 what all four have left in the momentum."""
     gradients = [gradient(seed) for seed in range(5, 9)]
     momentum = sum(0.1 * 0.9 ** (3 - k) * each for k, each in enumerate(gradients))

@@ -1,16 +1,25 @@
-"""Run directories: named after the corpus, never written over, the newest found."""
+"""Run directories: named after the corpus, owned by one command, never written over."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from charrnn.errors import ConfigError, ModelFileError, RunError
 from charrnn.storage import runs
-from charrnn.storage.runs import BUILTIN_MODEL, RunDirectory, find_model, new_run, unfinished_run
+from charrnn.storage.runs import (
+    BUILTIN_MODEL,
+    RunDirectory,
+    find_model,
+    new_run,
+    take_over,
+    unfinished_runs,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +37,12 @@ def make(path, *, age=0):
 
 
 def test_a_run_is_named_after_its_corpus_and_numbered(here):
-    assert new_run("play").path.as_posix() == "runs/play"
-    (here / "runs" / "play").mkdir(parents=True)
-    assert new_run("play").path.as_posix() == "runs/play-2"
-    (here / "runs" / "play-2").mkdir()
-    assert new_run("play").path.as_posix() == "runs/play-3"
+    first = new_run("play")
+    assert first.path.as_posix() == "runs/play"
+    second = new_run("play")
+    assert second.path.as_posix() == "runs/play-2", "the first is being worked on"
+    make(here / "runs" / "play-3" / "notes.txt")
+    assert new_run("play").path.as_posix() == "runs/play-4", "a folder of the user's is left alone"
 
 
 @pytest.mark.parametrize(
@@ -52,11 +62,69 @@ def test_a_run_that_exists_is_not_taken(here, file):
         new_run("play", name="mine")
 
 
-def test_an_empty_directory_can_be_used_and_a_file_not(here):
+def test_an_empty_directory_can_be_used_and_nothing_else(here):
     (here / "out").mkdir()
     assert new_run("play", out=here / "out").path == here / "out"
     with pytest.raises(RunError, match="is a file"):
         new_run("play", out=make(here / "file"))
+    for name in ("notes.txt", "corpus/ids.bin.old", "last.safetensors", "draft.bin"):
+        mine = make(here / name.replace("/", "-") / name)
+        with pytest.raises(RunError, match="is not empty: choose another"):
+            new_run("play", out=here / name.replace("/", "-"))
+        assert mine.read_bytes() == b"x"
+
+
+def test_a_run_has_one_owner(here):
+    run = new_run("play", out=here / "out")
+    assert run.is_running
+    with pytest.raises(RunError, match="another charrnn command is working on"):
+        new_run("verse", out=here / "out")
+    make(run.resume)
+    with pytest.raises(RunError, match="another charrnn command is working on"):
+        take_over(RunDirectory(run.path))
+    run.release()
+    run.release()
+    assert not run.is_running
+    assert not run.lock_file.exists()
+    assert take_over(RunDirectory(run.path)).path == run.path
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from charrnn.storage.runs import new_run
+run = new_run("play", out=Path("out"))
+(run.path / "corpus").mkdir()
+(run.path / "corpus" / "ids.bin").write_bytes(b"half of the te")
+(run.path / ".metrics.jsonl.abc.tmp").write_bytes(b"")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(here):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    with pytest.raises(RunError, match="another charrnn command"):
+        new_run("play", out=here / "out")
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    run = new_run("play", out=here / "out")
+    assert [p.name for p in run.path.iterdir()] == [".lock"], "what the killed one left is gone"
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(here):
+    run = new_run("play", out=here / "a" / "b")
+    make(run.corpus / "ids.bin")
+    run.discard()
+    assert list(here.iterdir()) == []
+    (here / "mine").mkdir()
+    new_run("play", out=here / "mine").discard()
+    assert list((here / "mine").iterdir()) == [], "a directory of the user's stays"
 
 
 def test_the_newest_model_is_found(here):
@@ -95,36 +163,28 @@ def test_without_any_model_the_user_is_told_to_train(here, monkeypatch):
     monkeypatch.setattr(runs, "BUILTIN_MODEL", here / "lost")
     with pytest.raises(ModelFileError, match="train one first: charrnn train"):
         find_model(None)
-    with pytest.raises(ModelFileError, match=r"ships with charrnn is missing .*lost"):
+    with pytest.raises(ModelFileError, match=r"the bundled model is missing .*lost"):
         find_model("builtin")
 
 
-def test_the_newest_unfinished_run_is_resumed(here):
+def test_unfinished_runs_come_with_the_newest_first(here):
     make(here / "runs" / "play" / "resume.safetensors", age=50)
     newest = make(here / "runs" / "play-2" / "resume.safetensors", age=5)
     make(here / "runs" / "verse" / "resume.safetensors", age=1)
     make(here / "runs" / "play-3" / "model.safetensors")  # finished
-    assert unfinished_run("play").path.resolve() == newest.parent
-    assert unfinished_run(None).path.name == "verse"
-    make(here / "runs" / "mine" / "resume.safetensors", age=50)
-    assert unfinished_run("play", name="mine").path.as_posix() == "runs/mine"
-    assert unfinished_run("play", out=newest.parent).path == newest.parent
-    with pytest.raises(RunError, match="no unfinished run of prose"):
-        unfinished_run("prose")
+    assert [run.path.name for run in unfinished_runs()] == ["verse", "play-2", "play"]
+    (one,) = unfinished_runs(name="play")
+    assert one.path.as_posix() == "runs/play"
+    (one,) = unfinished_runs(out=newest.parent)
+    assert one.path == newest.parent
 
 
 def test_a_run_that_is_finished_is_told_from_one_that_is_not_there(here):
     make(here / "runs" / "done" / "model.safetensors")
     with pytest.raises(RunError, match=r"done is finished, there is nothing to resume.*--init"):
-        unfinished_run("play", name="done")
+        list(unfinished_runs(name="done"))
     with pytest.raises(RunError, match=r"there is no run in .*lost"):
-        unfinished_run("play", out=here / "lost")
-
-
-def test_a_run_of_another_corpus_is_not_resumed(here):
-    mine = make(here / "runs" / "play" / "resume.safetensors", age=50)
-    make(here / "runs" / "playground" / "resume.safetensors", age=5)
-    assert unfinished_run("play").path.resolve() == mine.parent
+        list(unfinished_runs(out=here / "lost"))
 
 
 def test_metrics_are_one_json_object_a_line(here):
@@ -138,10 +198,10 @@ def test_metrics_are_one_json_object_a_line(here):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp"])
 def test_a_name_is_no_path(name):
-    with pytest.raises(ConfigError, match="--name must be a plain name"):
+    with pytest.raises(ConfigError, match="^name must be a plain name"):
         new_run("text", name=name)
-    with pytest.raises(ConfigError, match="--name must be a plain name"):
-        unfinished_run("text", name=name)
+    with pytest.raises(ConfigError, match="^name must be a plain name"):
+        list(unfinished_runs(name=name))
 
 
 def test_a_name_and_a_directory_exclude_each_other(tmp_path):

@@ -9,36 +9,38 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn.api import CharModel
 from charrnn.config import ModelConfig, SamplingConfig
 from charrnn.engine.network import State
 from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.model import CharModel
 from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.batch import sample_batch
-from charrnn.sampling.draft import Draft
-from charrnn.sampling.limits import NoRepeat, StopTexts
 from charrnn.sampling.picker import Picker
 from charrnn.sampling.prompt import Request
 from charrnn.sampling.stream import Stream
-from charrnn.sampling.writer import WatchfulWriter
+from charrnn.sampling.writer import NoRepeat, StopTexts, WatchfulWriter, new_writer
 from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary
 
 ALPHABET = "abcdefgh\n"
 
 
-def make_model(cell="lstm", layers=1, hidden=12, seed=0, eos=0.0, scale=1.0):
+def make_model(cell="lstm", layers=1, members=1, hidden=12, seed=0, eos=0.0, scale=1.0):
     """Return a model with random weights, the bias of EOS moved by `eos`."""
     vocabulary = Vocabulary(ALPHABET)
     config = ModelConfig(
-        vocab_size=len(vocabulary), cell=cell, hidden_size=hidden, num_layers=layers
+        vocab_size=len(vocabulary),
+        cell=cell,
+        hidden_size=hidden,
+        num_layers=layers,
+        members=members,
     )
     rng = np.random.default_rng(seed)
     weights = {
         name: (scale * rng.standard_normal(shape)).astype(np.float32)
         for name, shape in config.weight_shapes().items()
     }
-    weights["output.bias"][EOS_ID] += eos
+    weights["output.bias"][..., EOS_ID] += eos
     return CharModel(SavedModel(config=config, vocabulary=vocabulary, weights=weights, training={}))
 
 
@@ -91,9 +93,11 @@ def test_frequencies_under_each_filter(options, kept):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_sample_is_the_same_alone_in_any_batch_and_streamed(cell, layers):
-    model = make_model(cell, layers, eos=-2.0)
+@pytest.mark.parametrize(("layers", "members"), [(1, 1), (2, 1), (1, 2), (2, 3)])
+def test_a_sample_is_the_same_alone_in_any_batch_and_streamed(cell, layers, members):
+    # several members with large weights amplify the last bits, which differ, to other texts
+    scale, eos = (1.0, -2.0) if members == 1 else (0.5, -3.0)
+    model = make_model(cell, layers, members, eos=eos, scale=scale)
     options = {"seed": 5, "length": 60, "temperature": 0.9}
     alone = [str(model.sample(num=k + 1, **options)[k]) for k in range(3)]
     streamed = ["".join(model.stream(index=k, **options)) for k in range(40)]
@@ -111,6 +115,15 @@ def test_a_sample_is_the_same_alone_in_any_batch_and_streamed(cell, layers):
         assert {s.stop_reason for s in samples} == {"eos", "length"}
     assert alone == streamed[:3]
     assert len(set(streamed)) > 35
+
+
+@pytest.mark.parametrize("members", [1, 2, 4])
+@pytest.mark.parametrize("options", [{}, {"stop": ("zz",)}, {"logprobs": True}])
+def test_all_rows_of_a_batch_may_end_at_once(members, options):
+    samples = make_model(members=members, eos=99.0).sample(num=9, seed=1, length=5, **options)
+    assert [(s.text, s.stop_reason) for s in samples] == [("", "eos")] * 9
+    samples = make_model(members=members, eos=-99.0).sample(num=9, seed=1, length=5, **options)
+    assert [(len(s.text), s.stop_reason) for s in samples] == [(5, "length")] * 9
 
 
 def make_byte_model(seed=1):
@@ -218,7 +231,7 @@ def test_a_long_text_in_a_batch_with_short_ones(extra):
 
 
 def test_a_feature_does_not_cost_the_batch():
-    """What needs a look at every character is drawn in the batch: so many steps, no more."""
+    """What needs a look at every character is drawn in the batch, not stream by stream."""
     model = make_model(eos=-50.0)
     for options in ({"stop": ("zz",)}, {"no_repeat": 4}, {"logprobs": True}):
         with patch.object(State, "__init__", autospec=True, side_effect=State.__init__) as made:
@@ -230,7 +243,7 @@ def test_a_feature_does_not_cost_the_batch():
 def test_what_was_held_back_is_written_at_the_end(last, reason):
     vocabulary = Vocabulary("abc")
     config = SamplingConfig(length=3 if last is None else 9, stop=("bcb",))
-    writer = Draft(vocabulary, Request(None, "", 1.0, 0), config).writer
+    writer = new_writer(vocabulary, Request(None, "", 1.0, 0), config)
     texts = [writer.add(chosen) for chosen in vocabulary.encode("abc").tolist()]
     if last is not None:
         assert writer.stop_reason is None
@@ -240,7 +253,8 @@ def test_what_was_held_back_is_written_at_the_end(last, reason):
 
 def test_an_ngram_ban_waits_for_the_character_that_is_begun():
     vocabulary = ByteVocabulary()
-    writer = WatchfulWriter(vocabulary, SamplingConfig(no_repeat=1))
+    request = Request(None, "", 1.0, 0)
+    writer = WatchfulWriter(vocabulary, request, SamplingConfig(no_repeat=1))
     first, second = vocabulary.encode("é").tolist()
     for chosen in (first, second, first):
         writer.add(chosen)
@@ -391,20 +405,30 @@ def test_sampling_logprobs_are_of_the_filtered_distribution():
     np.testing.assert_allclose(sample.logprobs, [model_p[c] for c in sample.text], rtol=1e-5)
 
 
-def test_unknown_characters_of_a_prompt_are_named(model):
+def test_unknown_characters_of_a_prompt_are_named_left_out_or_read_as_unk(model):
     with pytest.raises(UnknownCharacterError, match=r"'é' \(U\+00E9\) at position 2"):
         model.sample("abé")
+    texts = {how: model.sample("aébé", on_unknown=how, seed=1).text for how in ("unk", "skip")}
+    assert texts["skip"] == model.sample("ab", seed=1).text != texts["unk"]
 
 
 @pytest.mark.parametrize(
     "options",
     [{"temperature": -1}, {"temperature": float("nan")}, {"length": 0}, {"top_p": 0}, {"top_p": 2},
-     {"min_p": -0.1}, {"top_k": -1}, {"no_repeat": -1}, {"stop": ("",)}, {"min_length": 2000},
-     {"tempo": 1}],
+     {"min_p": -0.1}, {"top_k": -1}, {"no_repeat": -1}, {"stop": ("",)}, {"min_length": 2000}],
 )  # fmt: skip
 def test_bad_options_are_refused(model, options):
-    with pytest.raises(ConfigError):
-        model.stream(**options)
+    (name,) = options
+    for draw in (model.stream, model.sample):
+        with pytest.raises(ConfigError, match=name) as caught:
+            draw(**options)
+        assert caught.value.field == name
+
+
+def test_an_unknown_keyword_is_refused(model):
+    for draw in (model.stream, model.sample):
+        with pytest.raises(TypeError, match="tempo"):
+            draw(tempo=1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -437,4 +461,4 @@ def test_any_options_give_a_text_within_its_limits(prompt, num, eos, **options):
 
 def test_a_picker_never_runs_past_the_end():
     logits = np.array([-np.inf, 0.0, 0.0, -np.inf])
-    assert Picker(SamplingConfig()).bind(1.0)(logits, np.nextafter(1.0, 0)) == 2
+    assert Picker(Vocabulary("ab"), SamplingConfig()).bind(1.0)(logits, np.nextafter(1.0, 0)) == 2

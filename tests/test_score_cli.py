@@ -1,18 +1,19 @@
-"""`charrnn score` through real processes: reports, streams, exit codes."""
+"""`charrnn score`, `pairs` and `compare`: reports, what they are made from, exit codes."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import reference
 
 from charrnn.config import ModelConfig, TextConfig
+from charrnn.corpus import sources
+from charrnn.errors import CorpusError
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import Vocabulary
 
@@ -23,28 +24,28 @@ FIELDS = [
 
 
 @pytest.fixture
-def score(tiny_model_path, tmp_path):
-    """Run `charrnn score` on the tiny model and return code, stdout and stderr."""
+def score(charrnn, tiny_model_path):
+    """Run `charrnn score` on the tiny model and return stdout and stderr."""
 
-    def score(*arguments, stdin="", model=tiny_model_path, code=0, **changes):
-        plain = ("NO_COLOR", "FORCE_COLOR", "PYTHONIOENCODING", "COLUMNS", "TERM")
-        env = {k: v for k, v in os.environ.items() if k not in plain}
-        done = subprocess.run(
-            [sys.executable, "-m", "charrnn", "score", "-m", str(model), *map(str, arguments)],
-            input=stdin.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            cwd=tmp_path,
-            env={**env, "PYTHONUTF8": "1", **changes},
-            timeout=120,
-            check=False,
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        assert done.returncode == code, err
-        assert "Traceback" not in err
-        assert "mistake of ours" not in err
-        return out, err
+    def score(*arguments, stdin="", model=tiny_model_path, **variables):
+        content = stdin.encode("utf-8", "surrogateescape")
+        result = charrnn("score", "-m", model, *arguments, stdin=content, **variables)
+        assert result.code == 0, result.err
+        return result.out, result.err
 
     return score
+
+
+@pytest.fixture
+def pairs(charrnn, tiny_model_path):
+    """Run `charrnn pairs` on the tiny model."""
+
+    def pairs(*arguments, stdin="", **variables):
+        return charrnn(
+            "pairs", "-m", tiny_model_path, *arguments, stdin=stdin.encode(), **variables
+        )
+
+    return pairs
 
 
 def rows_of(out):
@@ -69,8 +70,12 @@ def test_tsv_and_json_say_the_same(score):
     for row, record in zip(rows, records, strict=True):
         for field in FIELDS[1:]:
             value = record[field]
-            assert float(row[field]) == (float("nan") if value is None else value) or value is None
-    assert "an empty text: only the end of it is scored" in err
+            if value is None:  # JSON has no NaN: an empty text has no bytes to divide by
+                assert (row["text"], field) == ("", "bits_per_byte")
+                assert math.isnan(float(row[field]))
+            else:
+                assert float(row[field]) == value
+    assert "an empty text: only its end to score" in err
     total = records[-1]
     assert total["logprob"] == pytest.approx(sum(r["logprob"] for r in records[:-1]))
     assert total["logprob_known"] > total["logprob"]
@@ -91,7 +96,7 @@ def test_files_stdin_and_whole(score, tmp_path):
     content = "the key\n\n some bread \nend"
     (tmp_path / "f").write_text(content, encoding="utf-8")
     from_file, err = score("--file", "f")
-    assert "an empty text: nothing of it is scored" in err
+    assert "an empty text: nothing to score" in err
     assert score(stdin=content)[0] == score("--file", "-", stdin=content)[0] == from_file
     assert [row["text"] for row in rows_of(from_file)[:-1]] == content.split("\n")
     both = rows_of(score("first", "--file", "f")[0])
@@ -101,9 +106,10 @@ def test_files_stdin_and_whole(score, tmp_path):
     (alone, _) = rows_of(score(content)[0])
     assert float(whole["logprob"]) == pytest.approx(float(alone["logprob"]), abs=1e-4)
     assert rows_of(score("--whole", stdin=content)[0])[0]["text"] == "standard input"
-    lanes, err = score("--whole", "--file", "f", "--lanes", 3, "--warmup", 50)
-    assert float(rows_of(lanes)[0]["logprob"]) == pytest.approx(float(total["logprob"]), abs=1e-4)
-    assert "an approximation, measured at its seams to cost" in err
+    in_rows, err = score("--whole", "--file", "f", "--rows", 3, "--warmup", 50)
+    found = float(rows_of(in_rows)[0]["logprob"])
+    assert found == pytest.approx(float(total["logprob"]), abs=1e-4)
+    assert "read in 3 pieces, each after 50 uncounted characters: an approximation" in err
 
 
 def test_context(score, tmp_path):
@@ -140,12 +146,14 @@ def test_the_default_of_eos_is_the_models_and_said(score, tiny_model, tmp_path):
     assert err == ""
 
 
-def test_unknown_characters(score):
+def test_unknown_characters(score, charrnn, tiny_model_path):
     out, err = score("a€b?", "--on-unknown", "skip")
     assert (rows_of(out)[0]["n_chars"], rows_of(out)[0]["n_skipped"]) == ("2", "2")
     assert "2 unknown characters left out: '€' (U+20AC) at position 1" in err
-    out, err = score("fine", "a€b", "--on-unknown", "error", "--eos", code=1)
-    assert err.startswith("charrnn: text 2 has characters the model has never seen: '€' (U+20AC)")
+    refused = charrnn(
+        "score", "-m", tiny_model_path, "fine", "a€b", "--on-unknown", "error", "--eos"
+    )
+    refused.assert_one_error(1, "text 2 has characters the model has never seen: '€' (U+20AC)")
 
 
 def test_sorting(score):
@@ -174,17 +182,33 @@ def test_characters_and_words(score):
     assert "U+003F) at position 5" in err
 
 
-def test_pairs(score, tmp_path):
+def test_pairs(pairs, tmp_path):
     (tmp_path / "p").write_text("ab\tab\tg1\nthe\tthe cat sat\tg2\n", encoding="utf-8")
-    rows = rows_of(score("--pairs", "p")[0])
+    rows = rows_of(pairs("p").out)
     assert [row["group"] for row in rows] == ["g1", "g2", "#total"]
     assert [row["n_ties"] for row in rows] == ["1", "0", "1"]
     assert rows[-1]["accuracy"] == "0.5"
-    score("--pairs", "p", "--format", "table", COLUMNS="80")
-    _, err = score("--pairs", "-", stdin="a\tb\nc\n", code=1)
-    assert err.startswith("charrnn: line 2 of standard input has 1 column")
-    _, err = score("--pairs", "-", stdin="", code=1)
-    assert "has no pairs" in err
+    assert pairs("-", stdin=(tmp_path / "p").read_text()).out == pairs("p").out
+    table = pairs("p", "--format", "table", COLUMNS="80").out.splitlines()
+    assert [line.split()[:4] for line in table[1:]] == [
+        ["g1", "1", "0", "1"], ["g2", "1", "1", "0"], ["all", "2", "1", "1"],
+    ]  # fmt: skip
+    by_char = records_of(pairs("p", "--by", "per-char", "--format", "jsonl").out)
+    assert [record["n"] for record in by_char] == [1, 1, 2]
+    pairs("-", stdin="a\tb\nc\n").assert_one_error(1, "line 2 of standard input has 1 column")
+    pairs("-", stdin="").assert_one_error(1, "standard input has no pairs")
+
+
+def test_the_probability_of_a_pair_is_in_all_or_per_character(pairs):
+    """A short text is more probable than a long one, and no more so per character."""
+    stdin = "the\tthe cat sat on\n" * 2 + "aa\taaaaaaaa\n"
+
+    def right(*options):
+        records = records_of(pairs("-", *options, "--format", "jsonl", stdin=stdin).out)
+        return records[-1]["n_correct"]
+
+    assert right() == 3
+    assert right("--by", "per-char") < 3
 
 
 @pytest.fixture
@@ -199,20 +223,24 @@ def narrow_path(tmp_path):
     return path
 
 
-def test_comparing(score, tiny_model_path, narrow_path):
-    (record,) = records_of(
-        score("a bad egg", "a head", "--compare", narrow_path, "--format", "jsonl")[0]
-    )
+def test_comparing(charrnn, tiny_model_path, narrow_path):
+    def compare(second, *arguments, stdin=""):
+        given = ("compare", tiny_model_path, second, *arguments)
+        return charrnn(*given, stdin=stdin.encode())
+
+    (record,) = records_of(compare(narrow_path, "a bad egg", "a head", "--format", "jsonl").out)
     assert record["difference_low"] <= record["difference"] <= record["difference_high"]
-    assert record["model_compared"] == str(narrow_path)
-    assert "bits_per_byte" in record
-    (same,) = records_of(
-        score("--whole", "--compare", tiny_model_path, "--format", "jsonl", stdin="ab " * 900)[0]
-    )
+    assert (record["model"], record["model_compared"]) == (str(tiny_model_path), str(narrow_path))
+    assert record["bits_per_byte_compared"] - record["bits_per_byte"] == record["difference"]
+    whole = compare(tiny_model_path, "--whole", "--format", "jsonl", stdin="ab " * 900)
+    (same,) = records_of(whole.out)
     assert same["difference"] == 0
     assert same["n_resampled"] == 3
-    _, err = score("xyz", "zyx", "--compare", narrow_path, code=2)
-    assert "6 of 6 characters are unknown" in err
+    table = compare(tiny_model_path, "a bad egg", "a head", "--format", "table")
+    assert table.out.endswith("This text cannot tell the two models apart.\n")
+    compare(narrow_path, "xyz", "zyx").assert_one_error(2, "6 of 6 characters are unknown")
+    unknown = compare(narrow_path, "a bad egg and a hat", "fed").err
+    assert f"{narrow_path}: 2 unknown characters scored as UNK: 'n' (U+006E) at position" in unknown
 
 
 def test_adapting_leaves_the_model_alone(score, tiny_model_path):
@@ -226,14 +254,17 @@ def test_adapting_leaves_the_model_alone(score, tiny_model_path):
     assert one["logprob"] == static["logprob"]
 
 
-def test_the_page(score, tmp_path):
+def test_the_page(score, charrnn, tiny_model_path, tmp_path):
     out, err = score("the <key>", "other", "--html", "page.html")
     assert [row["text"] for row in rows_of(out)] == ["the <key>", "other", "#total"]
     made = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert made.startswith("<!DOCTYPE html>")
     assert "page page.html" in err
-    _, err = score("--whole", "--html", "big.html", stdin="ab" * 100_001, code=2)
-    assert "--html is for at most 200,000 characters" in err
+    big = ("--whole", "--html", "big.html")
+    result = charrnn("score", "-m", tiny_model_path, *big, stdin=b"ab" * 100_001)
+    assert result.code == 2
+    assert "charrnn: --html is for at most 200,000 characters" in result.err
+    assert not (tmp_path / "big.html").exists()
 
 
 @pytest.mark.parametrize("report", [(), ("--per-char",), ("--per-word",), ("--adapt",)])
@@ -248,37 +279,44 @@ def test_tables(score, report):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a", "--format", "xml"), "--format must be one of table, tsv, jsonl"),
-        (("a", "--sort", "--by", "luck"), "--by must be one of total, per-char"),
-        (("a", "--by", "total"), "--by says how --sort and --pairs rank"),
-        (("a", "--per-char", "--alternatives", "-1"), "--alternatives must be at least 0"),
+        (("a", "--format", "xml"), "'--format': 'xml' is not one of 'table', 'tsv', 'jsonl'"),
+        (("a", "--sort", "--by", "luck"), "'--by': 'luck' is not one of 'total', 'per-char'"),
+        (("a", "--by", "total"), "--by needs --sort"),
+        (("a", "--per-char", "--alternatives", "-1"), "--alternatives must be at least 0, got -1"),
         (("a", "--per-char", "--per-word"), "--per-char and --per-word are different reports"),
+        (("--adapt", "--rows", 2), "--adapt and --rows are different reports"),
         (("a", "--whole"), "leave TEXT out"),
-        (("a", "--pairs", "p"), "--pairs brings its own texts"),
         (("--whole", "--sort"), "--sort ranks several texts"),
-        (("a", "--lanes", "4"), "use it with --whole"),
-        (("--whole", "--lanes", "0"), "--lanes must be at least 1"),
-        (("a", "--warmup", "4"), "--warmup belongs to --lanes"),
-        (("--whole", "--lanes", "2", "--context", "a"), "choose"),
-        (("a", "--adapt", "--html", "x"), "not --adapt"),
-        (("a", "--on-unknown", "guess"), "--on-unknown must be one of unk, skip, error"),
+        (("a", "--rows", "4"), "--rows needs --whole"),
+        (("--whole", "--rows", "0"), "--rows must be at least 1, got 0"),
+        (("--whole", "--rows", "2", "--warmup", "-1"), "--warmup must be at least 0, got -1"),
+        (("a", "--warmup", "4"), "--warmup needs --rows"),
+        (("--whole", "--rows", "2", "--context", "a"), "excludes --html and --context"),
+        (("--whole", "--rows", "2", "--html", "a"), "excludes --html and --context"),
+        (("a", "--adapt", "--html", "x"), "--html shows the model as it is"),
         ((), "nothing to score"),
     ],
 )
-def test_wrong_usage(score, arguments, message):
-    out, err = score(*arguments, code=2)
-    assert out == ""
-    last = err.splitlines()[-1]
-    assert last.startswith("charrnn: ")
-    assert message in last
+def test_wrong_usage(charrnn, tmp_path, arguments, message):
+    """It is refused before a model is looked for."""
+    result = charrnn("score", "-m", "missing", *arguments)
+    result.assert_one_error(2, message)
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_files(score, tmp_path):
+def test_bad_files(charrnn, tiny_model_path, tmp_path):
     (tmp_path / "latin").write_bytes(b"caf\xe9")
-    for arguments in (("--file", "none"), ("--pairs", "none"), ("a", "--context", "@none")):
-        assert "none" in score(*arguments, code=1)[1]
-    assert "latin is not UTF-8" in score("--file", "latin", code=1)[1]
-    assert "no model at none" in score("a", "--compare", "none", code=1)[1]
+    model = ("-m", tiny_model_path)
+    for command in (
+        ("score", *model, "--file", "none"),
+        ("score", *model, "a", "--context", "@none"),
+        ("pairs", *model, "none"),
+    ):
+        charrnn(*command).assert_one_error(1, "cannot read none: no such file or directory")
+    charrnn("score", *model, "--file", "latin").assert_one_error(1, "latin is not UTF-8")
+    missing = charrnn("compare", tiny_model_path, "none", "a")
+    missing.assert_one_error(1, "there is no model at none")
 
 
 def test_nuls_are_characters(score):
@@ -288,15 +326,11 @@ def test_nuls_are_characters(score):
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch, tmp_path):
-    from charrnn.cli import score_input
-    from charrnn.errors import CorpusError
-
-    monkeypatch.setattr(score_input, "MAX_LINE", 100)
-    monkeypatch.setattr("charrnn.corpus.sources.PIECE_BYTES", 16)
+    monkeypatch.setattr(sources, "MAX_LINE", 100)
+    monkeypatch.setattr(sources, "PIECE_BYTES", 16)
     path = tmp_path / "f"
     path.write_text("short\n" * 30 + "x" * 90 + "\n" + "y" * 1000, encoding="utf-8")
-    found = []
-    with pytest.raises(CorpusError, match=r"line 32 of .* more than 100 characters.*--whole"):
-        found.extend(score_input.lines_of(path))
+    with pytest.raises(CorpusError, match=r"line 32 of .* more than 100 characters"):
+        list(sources.lines_of(path))
     path.write_text("short\n" * 30 + "x" * 90 + "\n", encoding="utf-8")
-    assert list(score_input.lines_of(path)) == ["short"] * 30 + ["x" * 90]
+    assert list(sources.lines_of(path)) == ["short"] * 30 + ["x" * 90]

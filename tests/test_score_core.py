@@ -1,4 +1,4 @@
-"""A text has one score: alone, in a batch, in pieces, in lanes; and it is that of the equations."""
+"""A text has one score: alone, in a batch, in pieces, in rows; and it is that of the equations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_models import VOCABULARY, naive, random_text, scorer
 
+from charrnn.engine.logits import log_softmax, target_logprobs
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.scoring.batch import score_many
-from charrnn.scoring.lanes import score_lanes
-from charrnn.scoring.logprobs import log_softmax, target_logprobs
+from charrnn.scoring.rows import score_in_rows
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import CHUNK, Scorer, chunks
-from charrnn.scoring.text import score_blocks, score_pieces
+from charrnn.scoring.scorer import CHUNK, Scorer, chunks, score_blocks, score_pieces
 from charrnn.vocab import EOS_ID, ByteVocabulary, Unknown, Vocabulary
 
 characters = st.sampled_from("abcde\n ?é")
@@ -98,31 +97,32 @@ def test_any_chunking_is_the_same_to_the_last_bit(cuts, eos):
     assert "".join(chunks(pieces, 100)) == text
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5, 64])
+@pytest.mark.parametrize("rows", [1, 2, 5, 64])
 @pytest.mark.parametrize("eos", [False, True])
-def test_lanes_with_a_full_warmup_are_exact(lanes, eos):
+def test_rows_with_a_full_warmup_are_exact(rows, eos):
     text = random_text(301, 2, "abcde\n ?é")
-    found = score_lanes(scorer(eos=eos), [text[:100], text[100:]], lanes=lanes, warmup=400)
+    found = score_in_rows(scorer(eos=eos), [text[:100], text[100:]], rows=rows, warmup=400)
     same(found.score, score_pieces(scorer(eos=eos), [text]))
     assert found.cost_logprob == pytest.approx(0, abs=1e-9)
 
 
-def test_lanes_with_a_short_warmup_say_what_they_cost():
+def test_rows_with_a_short_warmup_say_what_they_cost():
     text = random_text(600, 4)
     exact = score_pieces(scorer(), [text]).logprob
     for warmup, most in ((0, 5.0), (4, 1.0)):
-        found = score_lanes(scorer(), [text], lanes=4, warmup=warmup)
+        found = score_in_rows(scorer(), [text], rows=4, warmup=warmup)
         assert found.score.n_scored == 600
         assert 1e-6 < abs(found.score.logprob - exact) < most
-    assert score_lanes(scorer(), [], lanes=4, warmup=0).score.n_scored == 0
+    assert score_in_rows(scorer(), [], rows=4, warmup=0).score.n_scored == 0
 
 
-def test_lanes_refuse_what_they_cannot_do():
-    for wrong in ({"lanes": 0, "warmup": 5}, {"lanes": 3, "warmup": -1}):
-        with pytest.raises(ConfigError, match="lanes"):
-            score_lanes(scorer(), ["abc"], **wrong)
-    with pytest.raises(ConfigError, match="context"):
-        score_lanes(scorer(context="a"), ["abc"], lanes=2, warmup=5)
+def test_rows_refuse_what_they_cannot_do():
+    with pytest.raises(ConfigError, match=r"^rows must be at least 1, got 0$"):
+        score_in_rows(scorer(), ["abc"], rows=0, warmup=5)
+    with pytest.raises(ConfigError, match=r"^warmup must be at least 0, got -1$"):
+        score_in_rows(scorer(), ["abc"], rows=3, warmup=-1)
+    with pytest.raises(ConfigError, match=r"^rows .*context"):
+        score_in_rows(scorer(context="a"), ["abc"], rows=2, warmup=5)
 
 
 def test_the_probabilities_of_all_documents_sum_to_one():
@@ -201,7 +201,9 @@ def test_refused_characters_are_named_where_they_stand():
         list(score_many(rules, ["abc", "d?"]))
     with pytest.raises(UnknownCharacterError, match=r"the context has .*U\+003F"):
         scorer(on_unknown="error", context="?")
-    with pytest.raises(ConfigError, match="on-unknown must be one of unk, skip, error"):
+    with pytest.raises(UnknownCharacterError, match=rf"the context has .*position {CHUNK + 2};"):
+        scorer(on_unknown="error", context="a" * (CHUNK + 2) + "?")
+    with pytest.raises(ConfigError, match=r"^on_unknown must be one of unk, skip, error"):
         scorer(on_unknown="ignore")
     assert score_pieces(rules, ["abc"]).n_unknown == 0
 

@@ -21,12 +21,10 @@ from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.scoring.batch import score_many
 from charrnn.scoring.compare import bootstrap, compare
-from charrnn.scoring.details import END, UNKNOWN, char_scores
+from charrnn.scoring.details import END, UNKNOWN, char_scores, word_scores
 from charrnn.scoring.pairs import Pair, judge, rank, read_pairs, wilson
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer
-from charrnn.scoring.text import score_blocks, score_pieces
-from charrnn.scoring.words import word_scores
+from charrnn.scoring.scorer import Scorer, score_blocks, score_pieces
 from charrnn.vocab import EOS_ID, UNK_ID, ByteVocabulary, Vocabulary
 
 texts = st.text(st.sampled_from("abcde\n ?é"), max_size=15)

@@ -9,12 +9,12 @@ import pytest
 import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from score_models import char_logprobs
 
+from charrnn.engine.logits import log_softmax
 from charrnn.engine.network import Engine
-from charrnn.scoring.logprobs import log_softmax
-from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import CHUNK
-from charrnn.scoring.text import char_logprobs, score
+from charrnn.scoring.score import Score, bits
+from charrnn.scoring.scorer import CHUNK, Scorer, score_pieces
 from charrnn.vocab import EOS_ID, UNK_ID, Unknown, Vocabulary
 
 VOCABULARY = Vocabulary("abcde\n")
@@ -26,8 +26,12 @@ texts = st.text(st.sampled_from("abcde\n"), max_size=20)
 texts_with_unknowns = st.text(st.sampled_from("abcde\n?é"), max_size=20)
 
 
+def score(text, *, eos=False):
+    return score_pieces(Scorer(ENGINE, VOCABULARY, eos=eos), [text])
+
+
 def logprob(text, *, eos=False):
-    return score(ENGINE, VOCABULARY, text, eos=eos).logprob
+    return score(text, eos=eos).logprob
 
 
 def naive_logprobs(text, *, eos=False):
@@ -38,7 +42,7 @@ def naive_logprobs(text, *, eos=False):
 
 @given(texts_with_unknowns.filter(bool), st.booleans())
 def test_characters_against_the_reference(text, eos):
-    found = char_logprobs(ENGINE, VOCABULARY, text, eos=eos)
+    found = char_logprobs(Scorer(ENGINE, VOCABULARY, eos=eos), text)
     assert found.shape == (len(text) + eos,)
     np.testing.assert_allclose(found, naive_logprobs(text, eos=eos), rtol=0, atol=1e-10)
 
@@ -67,8 +71,8 @@ def test_the_probabilities_of_all_next_characters_sum_to_one(text):
 
 @given(texts_with_unknowns, st.booleans())
 def test_characters_sum_to_the_total(text, eos):
-    found = score(ENGINE, VOCABULARY, text, eos=eos)
-    parts = char_logprobs(ENGINE, VOCABULARY, text, eos=eos)
+    found = score(text, eos=eos)
+    parts = char_logprobs(Scorer(ENGINE, VOCABULARY, eos=eos), text)
     assert found.logprob == pytest.approx(math.fsum(parts), abs=1e-12)
     assert found.n_scored == len(parts) == len(text) + eos
     assert found.n_chars == len(text)
@@ -81,12 +85,12 @@ def test_no_seam_between_chunks(length):
     rng = np.random.default_rng(length)
     text = "".join(rng.choice(list("abcde\n"), length))
     for eos in (False, True):
-        found = char_logprobs(ENGINE, VOCABULARY, text, eos=eos)
+        found = char_logprobs(Scorer(ENGINE, VOCABULARY, eos=eos), text)
         np.testing.assert_allclose(found, naive_logprobs(text, eos=eos), rtol=0, atol=1e-9)
 
 
 def test_unknown_characters_are_named_and_charged_as_unk():
-    found = score(ENGINE, VOCABULARY, "a?b?é")
+    found = score("a?b?é")
     assert found.unknown == (Unknown("?", 1), Unknown("é", 4))
     assert found.n_unknown == 3
     first = log_softmax(ENGINE.run(np.array([EOS_ID]), ENGINE.initial_state()))[0, UNK_ID]
@@ -94,7 +98,8 @@ def test_unknown_characters_are_named_and_charged_as_unk():
 
 
 def test_units():
-    found = score(ENGINE, VOCABULARY, "ab€")
+    found = score("ab€")
+    assert bits(math.log(8)) == pytest.approx(3)
     assert found.log2prob == pytest.approx(found.logprob / math.log(2))
     assert found.bits_per_char == pytest.approx(-found.log2prob / 3)
     assert found.bits_per_byte == pytest.approx(-found.log2prob / 5)
@@ -102,18 +107,18 @@ def test_units():
 
 
 def test_an_empty_text():
-    found = score(ENGINE, VOCABULARY, "")
+    found = score("")
     assert (found.n_scored, found.n_chars, found.logprob) == (0, 0, 0)
     assert math.isnan(found.bits_per_char)
     assert math.isnan(found.bits_per_byte)
-    ended = score(ENGINE, VOCABULARY, "", eos=True)
+    ended = score("", eos=True)
     assert ended.n_scored == 1
     assert ended.bits_per_char == pytest.approx(-ended.log2prob)
 
 
 @given(st.lists(texts_with_unknowns, min_size=1, max_size=5))
 def test_totals_are_sums_over_sums(lines):
-    scores = [score(ENGINE, VOCABULARY, line, eos=True) for line in lines]
+    scores = [score(line, eos=True) for line in lines]
     total = Score.total(iter(scores))
     for field in ("n_chars", "n_bytes", "n_scored", "n_unknown"):
         assert getattr(total, field) == sum(getattr(s, field) for s in scores)
@@ -124,7 +129,7 @@ def test_totals_are_sums_over_sums(lines):
 
 
 def test_a_total_is_not_a_mean_of_means():
-    short, long = (score(ENGINE, VOCABULARY, text) for text in ("a", "e\n" * 30))
+    short, long = (score(text) for text in ("a", "e\n" * 30))
     mean = (short.bits_per_char + long.bits_per_char) / 2
     assert abs(Score.total([short, long]).bits_per_char - mean) > 0.01
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: a trained model goes on with another text, and its characters keep their meaning."""
+"""Fine-tuning: a trained model learns another text, and its characters keep their meaning."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,21 @@ import reference
 
 from charrnn import api
 from charrnn.config import ModelConfig
-from charrnn.models.transfer import transfer_weights
+from charrnn.errors import ConfigError
+from charrnn.models.ensemble import transfer_weights
 from charrnn.storage.model_file import SavedModel, save_model
+from charrnn.training.prepare import prepare_training
 from charrnn.vocab import Vocabulary
 
 
-def model_of(characters, embedding, seed=1):
+def model_of(characters, embedding, seed=1, members=1):
     vocabulary = Vocabulary(characters)
     config = ModelConfig(
-        vocab_size=len(vocabulary), hidden_size=6, embedding_size=embedding, num_layers=2
+        vocab_size=len(vocabulary),
+        hidden_size=6,
+        embedding_size=embedding,
+        num_layers=2,
+        members=members,
     )
     weights = reference.random_weights(config, seed=seed)
     weights = {name: array.astype(np.float32) for name, array in weights.items()}
@@ -22,8 +28,10 @@ def model_of(characters, embedding, seed=1):
 
 
 @pytest.mark.parametrize("embedding", [0, 4])
-def test_known_characters_keep_their_meaning(embedding):
-    old, new = model_of("bdf", embedding), model_of("abcdef", embedding, seed=2)
+@pytest.mark.parametrize("members", [1, 3])
+def test_known_characters_keep_their_meaning(embedding, members):
+    old = model_of("bdf", embedding, members=members)
+    new = model_of("abcdef", embedding, seed=2, members=members)
     weights = transfer_weights(old, new.vocabulary, new.weights)
     larger = api.CharModel(
         SavedModel(config=new.config, vocabulary=new.vocabulary, weights=weights, training={})
@@ -35,7 +43,9 @@ def test_known_characters_keep_their_meaning(embedding):
         two = larger.engine.run(new.vocabulary.encode(text), larger.engine.initial_state())
         np.testing.assert_allclose(two[:, ids], one, rtol=1e-5, atol=1e-6)
     fresh = "embedding.weight" if embedding else "output.weight"
-    np.testing.assert_array_equal(weights[fresh][2], new.weights[fresh][2])  # a is new
+    np.testing.assert_array_equal(  # a is new
+        weights[fresh][..., 2, :], new.weights[fresh][..., 2, :]
+    )
 
 
 def test_an_alphabet_of_the_same_size_is_not_mixed_up(tmp_path, monkeypatch):
@@ -66,7 +76,7 @@ def test_options_that_contradict_the_model_are_refused(tmp_path, monkeypatch, op
     monkeypatch.chdir(tmp_path)
     save_model(tmp_path / "old.safetensors", model_of("abc", 4))
     (tmp_path / "text").write_text("abc")
-    with pytest.raises(ValueError, match="the model to begin from has"):
+    with pytest.raises(ConfigError, match=r"must be .*, as in the model to begin from"):
         api.train("text", init="old.safetensors", steps=1, **options)
 
 
@@ -74,10 +84,10 @@ def test_options_that_contradict_the_model_are_refused(tmp_path, monkeypatch, op
 def test_a_held_out_file_is_the_validation_part(tmp_path, documents):
     (tmp_path / "a").write_text("aa\nab\n" * 30)
     (tmp_path / "b").write_text("bb\nax\n" * 5)
-    trainer = api.prepare_training(
-        [tmp_path / "a"], out=tmp_path / "run", held_out=[tmp_path / "b"], documents=documents,
-        steps=1, hidden_size=4,
-    )  # fmt: skip
+    settings = {"documents": documents, "steps": 1, "hidden_size": 4}
+    trainer = prepare_training(
+        [tmp_path / "a"], settings, out=tmp_path / "run", held_out=[tmp_path / "b"]
+    )
     corpus = trainer.corpus
     assert (corpus.n_train, corpus.n_val) == (180, 30)
     assert "x" not in corpus.vocabulary.characters
@@ -87,4 +97,4 @@ def test_a_held_out_file_is_the_validation_part(tmp_path, documents):
         texts = [corpus.vocabulary.decode(corpus.ids[a:b]) for a, b in val]
         assert texts == ["bb", "a�"] * 5
     list(trainer.run())
-    api.prepare_training([tmp_path / "b"], out=tmp_path / "other", steps=1)
+    prepare_training([tmp_path / "b"], {"steps": 1}, out=tmp_path / "other")

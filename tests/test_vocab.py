@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.errors import ConfigError
-from charrnn.vocab import EOS_ID, UNK_ID, Unknown, Vocabulary, id_dtype
+from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Unknown, Vocabulary, encode_known, id_dtype
 
 alphabets = st.sets(st.characters(), min_size=1, max_size=40)  # lone surrogates included
 
@@ -98,7 +98,7 @@ def test_rare_characters_are_left_out():
     counts = {"a": 5, "b": 2, "c": 1, "d": 0}
     assert Vocabulary.from_counts(counts).characters == ("a", "b", "c")
     assert Vocabulary.from_counts(counts, 2).characters == ("a", "b")
-    with pytest.raises(ConfigError, match="min count"):
+    with pytest.raises(ConfigError, match=r"^min_count must be lower: no character occurs 6 times"):
         Vocabulary.from_counts(counts, 6)
 
 
@@ -109,6 +109,34 @@ def test_unknown_characters_are_named_once_with_their_place():
     assert str(Unknown("é", 1)) == "'é' (U+00E9) at position 1"
     assert str(Unknown("\t", 3)) == "a character (U+0009) at position 3"
     assert str(Unknown("😀", 0)) == "'😀' (U+1F600) at position 0"
+
+
+def test_the_one_rule_for_unknown_characters():
+    vocabulary = Vocabulary("abc")
+    unknown = (Unknown("é", 11), Unknown("?", 13))
+
+    def encode(on_unknown, text="aéb?é"):
+        found = encode_known(vocabulary, text, on_unknown, what="the prompt", offset=10)
+        return found._replace(ids=found.ids.tolist())
+
+    assert encode("unk") == Encoded("aéb?é", [2, 0, 3, 0, 0], 7, 0, 5, unknown)
+    assert encode("skip") == Encoded("ab", [2, 3], 2, 3, 0, unknown)
+    with pytest.raises(UnknownCharacterError) as caught:
+        encode("error")
+    for fragment in ("the prompt has", "'é' (U+00E9) at position 11, '?' (U+003F) at position 13;"):
+        assert fragment in str(caught.value)
+    for on_unknown in ("unk", "skip", "error"):
+        assert encode(on_unknown, "cab") == Encoded("cab", [4, 2, 3], 3, 0, 0, ())
+        assert encode(on_unknown, "") == Encoded("", [], 0, 0, 0, ())
+    for wrong in ("replace", None, ["unk"]):
+        with pytest.raises(ConfigError, match=r"^on_unknown must be one of unk, skip, error, got "):
+            encode(wrong, "cab")
+
+
+def test_many_unknown_characters_are_not_all_listed():
+    with pytest.raises(UnknownCharacterError) as caught:
+        encode_known(Vocabulary("a"), "123456789", "error")
+    assert "at position 4, …; leave them out" in str(caught.value)
 
 
 def test_vocabularies_are_values():

@@ -1,11 +1,11 @@
-"""Documents in windows: short ones side by side with others of their length, long ones in lanes.
+"""Documents in windows: short ones whole, long ones window after window with carried state.
 
-Shapes: B documents or lanes, T characters of one window.
+Shapes: B batch rows, T characters of one window.
 
-A document that fits into the truncation window is read in one step together with documents of about
-the same length, so that little is padded; there are as many of them as make a full step's worth of
-characters. A longer one is read in a lane, window after window with carried state; a lane that is
-through takes no more part. No document ever sees another one's characters or state.
+A document that fits into the truncation window is read in one step with others of about the same
+length, so that little is padded; together they make a full step's worth of characters. Longer ones
+are shared out to rows that carry their state; a row without a further document leaves the batch. No
+document ever sees another one's characters or state.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.batches.windows import IGNORE, Window, hide_some
-from charrnn.vocab import EOS_ID, Ids
+from charrnn.batches.windows import Place, Window, hide_some, window_of
+from charrnn.vocab import Ids
 
 Spans = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ class DocumentBatches:
         blocks: number of blocks of documents.
         spans: returns begin and end `[m, 2]` of the documents of a block.
         n_ids: ids of all these documents together.
-        batch_size: lanes for long documents; times `bptt`, the characters of a step.
+        batch_size: rows of long documents; times `bptt`, the characters of a step.
         bptt: longest window T.
         unknown_rate: share of inputs shown as UNK.
         seed: of the order and of the UNKs.
@@ -68,7 +68,7 @@ class DocumentBatches:
 
     @property
     def epoch(self) -> float:
-        """Passes over the documents so far."""
+        """Epochs so far."""
         return self.served / self._n_ids
 
     @cached_property
@@ -135,32 +135,33 @@ def document_windows(
     Args:
         ids: all ids; each document ends with EOS.
         spans: begin and end `[m, 2]` of the documents.
-        batch_size: lanes for long documents.
+        batch_size: rows of long documents.
         bptt: longest window T.
         rng: shuffles documents and windows; without it the order is fixed.
     """
     if rng is not None:
         spans = spans[rng.permutation(len(spans))]
-    kinds, batches, lanes = _layout(spans, batch_size, bptt)
+    kinds, batches, rows = _layout(spans, batch_size, bptt)
     if rng is not None:
         batches = [batches[k] for k in rng.permutation(len(batches))]
         kinds = kinds[rng.permutation(len(kinds))]
-    long_windows = _long_windows(ids, lanes, bptt)
+    long_windows = _long_windows(ids, rows, bptt)
     short_windows = (_short_window(ids, batch) for batch in batches)
-    for from_lanes in kinds:
-        yield next(long_windows if from_lanes else short_windows)
+    for is_long in kinds:
+        yield next(long_windows if is_long else short_windows)
 
 
 def _layout(
     spans: Spans, batch_size: int, bptt: int
-) -> tuple[NDArray[np.bool_], list[Spans], list[list[tuple[int, int]]]]:
-    """Return for each window whether it is of the lanes, the short batches, and the lanes."""
+) -> tuple[NDArray[np.bool_], list[Spans], list[list[Place]]]:
+    """Return for each window whether its documents are long, the short batches, the long rows."""
     lengths = spans[:, 1] - spans[:, 0]
     is_long = lengths > bptt
     batches = _short_batches(spans[~is_long], lengths[~is_long], batch_size * bptt)
-    lanes = _share_out(spans[is_long], lengths[is_long], batch_size)
-    n_long = max((_windows_of(lane, bptt) for lane in lanes), default=0)
-    return np.repeat([True, False], [n_long, len(batches)]), batches, lanes
+    rows = _share_out(spans[is_long], lengths[is_long], batch_size)
+    windows = [sum(-(-(end - begin) // bptt) for begin, _, end in row) for row in rows]
+    n_long = max(windows, default=0)
+    return np.repeat([True, False], [n_long, len(batches)]), batches, rows
 
 
 def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[Spans]:
@@ -181,68 +182,40 @@ def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[
 
 def _short_window(ids: Ids, spans: Spans) -> Window:
     """Return one window that holds whole documents."""
-    lengths = spans[:, 1] - spans[:, 0]
-    B, T = len(spans), int(lengths.max())
-    targets_BT = np.full((B, T), IGNORE, dtype=np.int64)
-    for b, (begin, end) in enumerate(spans.tolist()):
-        targets_BT[b, : end - begin] = ids[begin:end]
-    inputs_BT = np.full((B, T), EOS_ID, dtype=np.int64)
-    inputs_BT[:, 1:] = np.where(targets_BT[:, :-1] == IGNORE, EOS_ID, targets_BT[:, :-1])
-    return Window(
-        inputs_BT, targets_BT, np.zeros(B, np.float32), int(lengths.sum()), stateless=True
-    )
+    places = [Place(begin, begin, end) for begin, end in spans.tolist()]
+    width = max(end - begin for begin, _, end in places)
+    return window_of(ids, places, width)._replace(stateless=True)
 
 
-def _share_out(
-    spans: Spans, lengths: NDArray[np.int64], batch_size: int
-) -> list[list[tuple[int, int]]]:
-    """Share long documents out to lanes of about the same total length, longest first."""
-    lanes: list[list[tuple[int, int]]] = [[] for _ in range(min(batch_size, len(spans)))]
-    heap = [(0, number) for number in range(len(lanes))]
+def _share_out(spans: Spans, lengths: NDArray[np.int64], batch_size: int) -> list[list[Place]]:
+    """Share long documents out to rows of about the same total length, longest first."""
+    rows: list[list[Place]] = [[] for _ in range(min(batch_size, len(spans)))]
+    heap = [(0, number) for number in range(len(rows))]
     for k in np.argsort(-lengths, kind="stable"):
         total, number = heapq.heappop(heap)
-        lanes[number].append((int(spans[k, 0]), int(spans[k, 1])))
+        begin, end = spans[k].tolist()
+        rows[number].append(Place(begin, begin, end))
         heapq.heappush(heap, (total + int(lengths[k]), number))
-    return lanes
+    return rows
 
 
-def _windows_of(lane: list[tuple[int, int]], bptt: int) -> int:
-    return sum(-(-(end - begin) // bptt) for begin, end in lane)
-
-
-def _long_windows(ids: Ids, lanes: list[list[tuple[int, int]]], bptt: int) -> Iterator[Window]:
-    """Yield the windows of lanes that each read their documents one after the other."""
-    waiting = [list(lane) for lane in lanes]
-    current = [(begin, begin, end) for begin, end in (lane.pop(0) for lane in waiting)]
+def _long_windows(ids: Ids, rows: list[list[Place]], bptt: int) -> Iterator[Window]:
+    """Yield the windows of rows that each read their documents one after the other."""
+    waiting = [list(reversed(row)) for row in rows]
+    current = [row.pop() for row in waiting]
     rows_B: NDArray[np.int64] | None = None
     while current:
         width = min(bptt, max(end - position for _, position, end in current))
-        B = len(current)
-        inputs_BT = np.full((B, width), EOS_ID, dtype=np.int64)
-        targets_BT = np.full((B, width), IGNORE, dtype=np.int64)
-        keep_B = np.ones(B, dtype=np.float32)
-        n_targets = 0
-        alive: list[int] = []
-        following: list[tuple[int, int, int]] = []
-        for b, (begin, position, end) in enumerate(current):
-            stop = min(position + width, end)
-            count = stop - position
-            targets_BT[b, :count] = ids[position:stop]
-            if position == begin:
-                keep_B[b] = 0.0
+        places = [one._replace(end=min(one.position + width, one.end)) for one in current]
+        yield window_of(ids, places, width)._replace(rows_B=rows_B)
+        following: list[Place | None] = []
+        for one, place, others in zip(current, places, waiting, strict=True):
+            ended = place.end == one.end
+            if not ended:
+                following.append(one._replace(position=place.end))
             else:
-                inputs_BT[b, 0] = ids[position - 1]
-            inputs_BT[b, 1:count] = targets_BT[b, : count - 1]
-            n_targets += count
-            if stop < end:
-                following.append((begin, stop, end))
-            elif waiting[b]:
-                begin, end = waiting[b].pop(0)
-                following.append((begin, begin, end))
-            else:
-                continue
-            alive.append(b)
-        yield Window(inputs_BT, targets_BT, keep_B, n_targets, rows_B)
-        rows_B = None if len(alive) == B else np.array(alive, dtype=np.int64)
+                following.append(others.pop() if others else None)
+        alive = [b for b, one in enumerate(following) if one is not None]
+        rows_B = None if len(alive) == len(current) else np.array(alive, dtype=np.int64)
         waiting = [waiting[b] for b in alive]
-        current = following
+        current = [one for one in following if one is not None]

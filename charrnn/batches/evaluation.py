@@ -1,31 +1,32 @@
 """Windows that measure: every character of a text counts exactly once.
 
-Shapes: B lanes, T characters of one window.
+Shapes: B batch rows, T characters of one window.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-from charrnn.batches.windows import IGNORE, Window
-from charrnn.vocab import EOS_ID, Ids
+from charrnn.batches.windows import IGNORE, Place, Window, window_of
+from charrnn.vocab import Ids
 
 
 def evaluation_windows(
     ids: Ids, *, batch_size: int, bptt: int, warmup: int, limit: int | None = None
 ) -> Iterator[Window]:
-    """Yield windows that count every character of a text exactly once, in several lanes.
+    """Yield windows that count every character of a text exactly once, in several rows.
 
-    Each lane but the first reads `warmup` uncounted characters before its part, so that its state
-    is nearly the one carried through the whole text. One lane (`batch_size=1`) is exact.
+    Each row but the first reads `warmup` uncounted characters before its part, so that its state
+    is nearly the one carried through the whole text. One row (`batch_size=1`) is exact.
 
     Args:
         ids: the text `[N]`.
-        batch_size: lanes.
+        batch_size: batch rows.
         bptt: window, in characters.
-        warmup: uncounted characters before each lane's part.
+        warmup: uncounted characters before each row's part.
         limit: evaluate only the first `limit` characters.
     """
     n = len(ids) if limit is None else min(limit, len(ids))
@@ -33,22 +34,17 @@ def evaluation_windows(
         return
     batch_size = min(batch_size, n)
     edges = [k * n // batch_size for k in range(batch_size + 1)]
-    first = [max(0, a - warmup) for a in edges[:-1]]
-    longest = max(b - f for f, b in zip(first, edges[1:], strict=True))
+    parts = [(max(0, a - warmup), a, b) for a, b in itertools.pairwise(edges)]
+    longest = max(end - first for first, _, end in parts)
     for offset in range(0, longest, bptt):
         width = min(bptt, longest - offset)
-        inputs_BT = np.full((batch_size, width), EOS_ID, dtype=np.int64)
-        targets_BT = np.full((batch_size, width), IGNORE, dtype=np.int64)
-        for b in range(batch_size):
-            position = first[b] + offset
-            stop = min(position + width, edges[b + 1])
-            if stop <= position:
-                continue
-            text = ids[position:stop]
-            counted = max(edges[b] - position, 0)  # before it: warm-up
-            targets_BT[b, counted : stop - position] = text[counted:]
-            if position:
-                inputs_BT[b, 0] = ids[position - 1]
-            inputs_BT[b, 1 : stop - position] = text[:-1]
-        keep_B = np.full(batch_size, float(offset > 0), dtype=np.float32)
-        yield Window(inputs_BT, targets_BT, keep_B, int((targets_BT != IGNORE).sum()))
+        places = [
+            Place(0, min(first + offset, end), min(first + offset + width, end))
+            for first, _, end in parts
+        ]
+        window = window_of(ids, places, width)
+        for row, place, (_, begin, _) in zip(window.targets_BT, places, parts, strict=True):
+            row[: max(begin - place.position, 0)] = IGNORE  # the warm-up
+        keep_B = np.full(batch_size, offset > 0, dtype=np.float32)
+        n_targets = int((window.targets_BT != IGNORE).sum())
+        yield window._replace(keep_B=keep_B, n_targets=n_targets)

@@ -1,6 +1,6 @@
 """The command line: options → config → one call → exit code.
 
-Heavy imports (NumPy, torch) live inside the commands, so that `--help` answers at once.
+Heavy imports (NumPy, torch, rich) live inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line; Ctrl-C while it is being loaded is no traceback either."""
+    """Run the command line; every outcome is an exit code, Ctrl-C while loading included."""
     try:
-        from charrnn.cli.app import main as run
+        from charrnn.cli.app import run
+
+        code = run()
     except KeyboardInterrupt:
         print("charrnn: interrupted", file=sys.stderr)
-        sys.exit(130)
-    run()
+        code = 130
+    sys.exit(code)

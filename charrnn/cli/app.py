@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import charrnn
+from charrnn.cli.compare import compare
 from charrnn.cli.info import info
 from charrnn.cli.merge import merge
+from charrnn.cli.pairs import pairs
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
-from charrnn.errors import CharRNNError, StorageError
+from charrnn.errors import CharRNNError, ConfigError, StorageError
 
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 DEBUG_VARIABLE = "CHARRNN_DEBUG"
-SPINNING = ("GOMP_SPINCOUNT", "500")
-"""Turns that torch's threads wait busily for each other before they sleep. Their default, some
-milliseconds, makes training several times slower as soon as another program needs a core."""
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = _UsageError.__mro__[1]
 
 
-class _PlainGroup(TyperGroup):
+class _Group(TyperGroup):
     """The list of commands, formatted without rich: importing it would double the waiting."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -41,9 +36,53 @@ class _PlainGroup(TyperGroup):
         self.format_epilog(ctx, formatter)
 
 
+class _Command(TyperCommand):
+    """A command whose errors name its options, and whose reader may stop reading."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            ConfigError: as the command does, its field written as the option.
+            typer.Abort: it was interrupted; Typer itself would end without a word.
+        """
+        try:
+            code = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
+        except ConfigError as error:
+            options = (p.opts[0] for p in self.params if p.name == error.field and p.opts)
+            option = next((name for name in options if name.startswith("--")), None)
+            if option is None:
+                raise
+            raise ConfigError(f"{option} {error.problem}") from error
+        except BrokenPipeError:
+            # nothing more can be written, not even what is buffered, at exit
+            if sys.stdout is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
+class _WritingCommand(_Command):
+    """A command whose product goes to standard output."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command.
+
+        Raises:
+            StorageError: standard output is closed.
+        """
+        if sys.stdout is None:
+            raise StorageError("standard output is closed: send it to a file, or to /dev/null")
+        return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="charrnn",
-    cls=_PlainGroup,
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -66,56 +105,37 @@ def charrnn_command(
     """Character-level recurrent language models: train, write, and score text."""
 
 
-def _ends_quietly(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a command end without an error when the reader of its output has seen enough."""
+for _command in (train, sample, score, pairs, compare, info, merge):
+    _writes = _command not in (train, merge)
+    app.command(cls=_WritingCommand if _writes else _Command)(_command)
 
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            code = command(*args, **options)
-            if sys.stdout is not None:
-                sys.stdout.flush()
-            return code
-        except BrokenPipeError:
-            # nothing more can be written, not even what is buffered, at exit
-            if sys.stdout is not None:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        except KeyboardInterrupt:
-            raise typer.Abort from None  # Typer itself would end without a word
-
-    return run
+COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
+"""The names of the commands, as the list in the help has them."""
 
 
-def _writes(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse to begin a command whose product has nowhere to go.
+def run() -> int:
+    """Run the command line and return its exit code; a user never sees a traceback.
 
     Raises:
-        StorageError: stdout is closed.
+        KeyboardInterrupt: the user interrupted it.
     """
-
-    @functools.wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
-        if sys.stdout is None:
-            raise StorageError("standard output is closed: send it to a file, or to /dev/null")
-        return command(*args, **options)
-
-    return run
-
-
-for _command in (train, _writes(sample), _writes(score), _writes(info), merge):
-    app.command()(_ends_quietly(_command))
-
-
-def main() -> NoReturn:
-    """Run the command line; every outcome is an exit code, never a traceback."""
     _fill_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a code page that lacks a character shows ? instead
             reconfigure(errors="replace")
-    os.environ.setdefault(*SPINNING)
-    sys.exit(_run())
+    try:
+        code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        message, code = _explain(error)
+        if type(error).__name__ == "NoArgsIsHelpError":  # no command: the message is the help
+            print(message, file=sys.stderr)
+        else:
+            print(f"charrnn: {' '.join(message.split())}", file=sys.stderr)
+        return code
 
 
 def _fill_closed_streams() -> None:
@@ -128,51 +148,39 @@ def _fill_closed_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
-def _run() -> int:
-    try:
-        code = app(standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except CharRNNError as error:
-        return _fail(str(error), error.exit_code)
-    except _UsageError as error:
-        context = getattr(error, "ctx", None)
-        hint = f"; see {context.command_path} --help" if context is not None else ""
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return the message and the exit code of an error.
+
+    Raises:
+        Exception: the error itself, when it is ours and the user wants to see where it happened.
+    """
+    if isinstance(error, CharRNNError):
+        return str(error), error.exit_code
+    if isinstance(error, _ClickError):
         message = error.format_message()
-        if type(error).__name__ == "NoArgsIsHelpError":  # no command was given: its message is help
-            print(message, file=sys.stderr)
-            return EXIT_USAGE
-        return _fail(message.rstrip(".") + hint, EXIT_USAGE)
-    except _ClickError as error:
-        return _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", EXIT_INTERRUPTED)
-    except OSError as error:
-        return _fail(_os_message(error), 1)
-    except Exception as error:
-        if isinstance(error, MemoryError) or _is_out_of_memory(error):
-            return _fail(
-                "not enough memory: try a smaller --hidden, --members, --batch or --bptt", 1
-            )
-        if os.environ.get(DEBUG_VARIABLE):
-            raise
-        return _fail(
-            f"a mistake of ours ({type(error).__name__}: {error}); please report it with what "
-            f"{DEBUG_VARIABLE}=1 shows",
-            1,
-        )
+        context = getattr(error, "ctx", None)
+        if context is not None and type(error).__name__ != "NoArgsIsHelpError":
+            message = message[0].lower() + message[1:].replace(": Value error, ", ": ")
+            if not message.endswith("?"):
+                message = f"{message.rstrip('.')}; see {context.command_path} --help"
+        return message, error.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "numpy", "safetensors"):
+        return f"{error.name} is missing: install it with pip install {error.name}", 1
+    if isinstance(error, OSError):
+        reason = (error.strerror or str(error)).lower()
+        return (f"cannot use {error.filename}: {reason}" if error.filename else reason), 1
+    if isinstance(error, MemoryError) or _is_out_of_memory(error):
+        return "not enough memory: try a smaller --hidden, --members, --batch or --bptt", 1
+    if os.environ.get(DEBUG_VARIABLE):
+        raise error
+    return (
+        f"internal error ({type(error).__name__}: {error}); please report it with what "
+        f"{DEBUG_VARIABLE}=1 shows",
+        1,
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Recognise torch's way of saying so: a RuntimeError, on the CPU and on a GPU."""
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate" in text)
-
-
-def _os_message(error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
-    return f"cannot use {error.filename}: {reason}" if error.filename else f"cannot go on: {reason}"
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"charrnn: {' '.join(message.split())}", file=sys.stderr)
-    return code

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def info(model: Path = MODEL) -> None:
-    """Show a model: architecture, size, vocabulary, training and how well it did."""
+    """Show what a model is, and how it was trained."""
     from charrnn.display.info import show_info
 
     loaded = open_model(model)

@@ -5,28 +5,31 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from charrnn.api import CharModel
 from charrnn.config import SamplingConfig
+from charrnn.display.interactive import Conversation
 from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.model import CharModel
 from charrnn.sampling.prompt import Request, Start
 
 CHOICES = 4
 PROPOSAL_CHARS = 80
 
 
-def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> None:
-    """Write a text in turns until the user ends it, then put the whole on stdout.
+def require_terminal() -> None:
+    """Make sure that there is a terminal to talk to.
 
     Raises:
-        ConfigError: there is no terminal to talk to.
+        ConfigError: there is none.
     """
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigError("--interactive needs a terminal; in a pipe use --prompt or --prompts")
-    from charrnn.display.interactive import Conversation
 
+
+def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> None:
+    """Write a text in turns until the user ends it, then put the whole on stdout."""
     talk = Conversation()
     talk.explain(CHOICES)
-    # each place remembers the one before it, so that a turn can be taken back
+    # every turn can be taken back
     history: list[tuple[str, Start]] = [(beginning, model.start(beginning))]
     turn = 0
     while True:

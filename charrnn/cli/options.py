@@ -1,25 +1,34 @@
-"""Options that several commands share, and the reading of their values."""
+"""Options that several commands share, and what is read for them."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
 
 import typer
 
+from charrnn.config import OnUnknown, Unit
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charrnn.api import CharModel
+    from charrnn.model import CharModel
+    from charrnn.scoring.scorer import Scorer
 
+Format = Literal["table", "tsv", "jsonl"]
+By = Literal["total", "per-char"]
 UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+STDIN = Path("-")
 
 
 def path_name(text: str) -> Path:
-    """Return a path; as an empty text, such as an unset variable, it would be the directory here.
+    """Return a path; an empty text, such as an unset variable, would be the current directory.
 
     Raises:
         typer.BadParameter: the text is empty.
@@ -32,8 +41,8 @@ def path_name(text: str) -> Path:
 def model_name(text: str) -> Path:
     """Return the name of a model as a Path.
 
-    `builtin` is the model that ships with charrnn, `./builtin` a file or directory here. A Path
-    makes no difference between the two, so the second is written out.
+    `builtin` is the bundled model, `./builtin` a file or directory here. A Path makes no
+    difference between the two, so the second is written out.
 
     Raises:
         typer.BadParameter: the text is empty.
@@ -45,32 +54,116 @@ def model_name(text: str) -> Path:
     return path.absolute() if is_here else path
 
 
-MODEL = typer.Option(
-    None,
-    "--model",
-    "-m",
-    metavar="MODEL",
-    parser=model_name,
-    show_default="the newest under runs/, or else builtin",
-    help="Model file or run directory, or builtin: the model that ships with charrnn "
-    "(./builtin is a file of that name).",
-)
-
-
-def parse_duration(text: str | None) -> float | None:
+def seconds(text: str) -> float:
     """Return the seconds in `90s`, `2m`, `1h30m` or `45` (seconds).
 
     Raises:
-        ConfigError: the text is no duration.
+        typer.BadParameter: the text is no duration.
     """
-    if text is None:
-        return None
     if re.fullmatch(r"\d+(\.\d+)?", text.strip()):
         return float(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        raise ConfigError(f"--time takes a duration such as 90s, 2m or 1h30m, not {text!r}")
+        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 2m or 1h30m")
     return sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
+
+
+def option(panel: str | None, default: Any, names: str, text: str, **more: Any) -> Any:
+    """Return an option; `names` are separated by spaces, and choices may be in capitals."""
+    return typer.Option(
+        default, *names.split(), help=text, rich_help_panel=panel, case_sensitive=False, **more
+    )
+
+
+def with_settings(
+    *panels: tuple[str, type, str], **special: Mapping[str, Any]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each of some fields of configs, with their type and help.
+
+    The command takes them as keywords.
+
+    Args:
+        panels: the panel of the help page, the config, and its fields, separated by spaces.
+        special: by field, what its option has otherwise: its `names`, or arguments of `option`.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        for panel, config, fields in panels:
+            known = {field.name: field for field in dataclasses.fields(config)}
+            hints = get_type_hints(config)
+            for name in fields.split():
+                field, more = known[name], dict(special.get(name, {}))
+                names = more.pop("names", f"--{name.replace('_', '-')}")
+                made = option(
+                    panel, more.pop("default", field.default), names, field.metadata["doc"], **more
+                )
+                parameters.append(
+                    inspect.Parameter(
+                        name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=hints[name]
+                    )
+                )
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in parameters}
+        return command
+
+    return decorate
+
+
+MODEL = option(
+    None,
+    None,
+    "--model -m",
+    "Model file, run directory, or builtin: the model bundled with charrnn (./builtin is a file of "
+    "that name).",
+    metavar="MODEL",
+    parser=model_name,
+    show_default="the newest under runs/, or else builtin",
+)
+
+what = partial(option, "What to score")
+event = partial(option, "What counts")
+report = partial(option, "Report")
+output = partial(option, "Output")
+
+FILE = what(
+    None,
+    "--file",
+    "Score each line of this file; - is standard input.",
+    metavar="FILE",
+    show_default=False,
+)
+WHOLE = what(False, "--whole", "Read the file as one text, however long.")
+CONTEXT = what(
+    "",
+    "--context",
+    "Text that precedes each text: read, but not scored.",
+    metavar="TEXT|@FILE",
+    show_default=False,
+)
+EOS = event(
+    None,
+    "--eos/--no-eos",
+    "Count the end of each text as an event.",
+    show_default="on for models trained with --documents",
+)
+ON_UNKNOWN = event(
+    "unk",
+    "--on-unknown",
+    "Characters the model has never seen: charge them as UNK (unk), leave them out (skip), or "
+    "refuse the text (error).",
+)
+FORMAT = output(
+    None, "--format", "Format of the report.", show_default="table on a terminal, else tsv"
+)
+by_option = partial(report, None, "--by", show_default="total")
+"""The probability in all or per character; takes the help text."""
+
+
+def format_or_default(given: Format | None) -> Format:
+    """Return the format asked for, or the one that fits standard output."""
+    return given or ("table" if sys.stdout.isatty() else "tsv")
 
 
 def open_model(path: Path | None) -> CharModel:
@@ -81,7 +174,7 @@ def open_model(path: Path | None) -> CharModel:
     model = load(path)
     if path is None and model.path == BUILTIN_MODEL:
         print(
-            f"model {BUILTIN}, the one that ships with charrnn (Shakespeare's plays); "
+            f"model {BUILTIN}, bundled with charrnn (Shakespeare's plays); "
             "train your own: charrnn train YOUR_TEXT.txt",
             file=sys.stderr,
         )
@@ -90,28 +183,74 @@ def open_model(path: Path | None) -> CharModel:
     return model
 
 
-def read_file(path: Path) -> str:
-    """Return the whole text of a file; `-` is standard input.
+def make_scorer(
+    model: CharModel, *, eos: bool | None, on_unknown: OnUnknown, context: str
+) -> Scorer:
+    """Return the rules to score by; say on stderr whether ends count when nobody asked."""
+    if eos is None:
+        kind = model.saved.text.documents
+        trained = "on one long text" if kind == "none" else f"on documents ({kind})"
+        counted = "counted (--eos)" if model.ends_count else "not counted (--no-eos)"
+        print(f"model trained {trained}: the end of a text is {counted}", file=sys.stderr)
+    return model.scorer(eos=eos, on_unknown=on_unknown, context=context)
+
+
+def read_context(given: str) -> str:
+    """Return the text of `--context`: as given, or after an @ the content of a file.
 
     Raises:
-        CorpusError: it cannot be read or decoded.
+        CorpusError: the file cannot be read or decoded.
     """
-    from charrnn.corpus.sources import Source, read_text
+    from charrnn.corpus.sources import pieces_of
 
-    return "".join(read_text(Source(None if str(path) == "-" else path)))
+    return "".join(pieces_of(Path(given[1:]))) if given.startswith("@") else given
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a file without their line ends; `-` is standard input.
+class Document(NamedTuple):
+    """A text to score, in pieces; one that was given whole is its own name."""
+
+    name: str
+    pieces: Iterable[str]
+
+
+class Input:
+    """The texts of a command line: arguments, the lines of a file, or one long file.
+
+    Without any, lines are read from standard input unless it is a terminal.
 
     Raises:
-        CorpusError: it cannot be read or decoded.
+        ConfigError: there is nothing to score, or `--whole` has texts beside it.
     """
-    from charrnn.corpus.sources import Source, read_text
 
-    rest = ""
-    for piece in read_text(Source(None if str(path) == "-" else path)):
-        *lines, rest = (rest + piece).split("\n")
-        yield from lines
-    if rest:
-        yield rest
+    def __init__(self, texts: Iterable[str] | None, file: Path | None, *, whole: bool) -> None:
+        """Wait for the first text: that there is none is told before a model is loaded."""
+        from charrnn.corpus.sources import lines_of
+
+        given = list(texts or ())
+        if whole and given:
+            raise ConfigError("--whole scores one file as one text: leave TEXT out")
+        is_piped = sys.stdin is not None and not sys.stdin.isatty()
+        if file is None and not given and is_piped:
+            file = STDIN
+        self.file = file
+        self.whole = whole
+        lines = iter(()) if file is None or whole else lines_of(file)
+        self._texts = itertools.chain(given, lines)
+        if not whole or file is None:
+            first = next(self._texts, None)
+            if first is None:
+                raise ConfigError(
+                    "nothing to score: give texts as arguments, --file, or lines on stdin"
+                )
+            self._texts = itertools.chain([first], self._texts)
+
+    def documents(self, unit: Unit) -> Iterator[Document]:
+        """Yield the texts for a model that reads such units."""
+        from charrnn.corpus.sources import pieces_of
+
+        if self.whole:
+            assert self.file is not None
+            name = "standard input" if self.file == STDIN else str(self.file)
+            yield Document(name, pieces_of(self.file, unit=unit))
+        else:
+            yield from (Document(text, [text]) for text in self._texts)

@@ -4,182 +4,147 @@ from __future__ import annotations
 
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
-from charrnn.cli.options import MODEL, open_model, read_file, read_lines
-from charrnn.config import SamplingConfig, fresh_seed
+from charrnn.cli.options import MODEL, open_model, option, output, with_settings
+from charrnn.config import OnUnknown, SamplingConfig, fresh_seed
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from charrnn.api import CharModel
+    from charrnn.model import CharModel
     from charrnn.sampling.prompt import Request
 
-WHAT, CHOICE, END, OUTPUT = "What to write", "Choosing characters", "Where to end", "Output"
-FORMATS = ("text", "jsonl")
+SampleFormat = Literal["text", "jsonl"]
 MAX_NUM = 1_000_000
 """Samples of one command; beyond it a mistake is more likely than a wish."""
 
 
+_what = partial(option, "What to write")
+_choice = partial(option, "Choosing characters")
+
+
+@with_settings(
+    ("Choosing characters", SamplingConfig, "top_k top_p min_p no_repeat"),
+    ("Where to end", SamplingConfig, "length min_length"),
+    ("Output", SamplingConfig, "logprobs"),
+    top_k={"metavar": "K"},
+    top_p={"metavar": "P"},
+    min_p={"metavar": "P"},
+    no_repeat={"metavar": "N"},
+    length={"names": "--length -n", "metavar": "N"},
+    min_length={"metavar": "N"},
+)
 def sample(
     model: Path = MODEL,
-    prompt: str = typer.Option("", "--prompt", "-p", help="Text to go on.", rich_help_panel=WHAT),
-    prompt_file: Path = typer.Option(
+    prompt: str = _what("", "--prompt -p", "Text to continue.", metavar="TEXT", show_default=False),
+    prompt_file: Path = _what(
         None,
+        "--prompt-file",
+        "Read the prompt from a file; - is standard input.",
         metavar="FILE",
         show_default=False,
-        help="Read the prompt from a file; - is standard input.",
-        rich_help_panel=WHAT,
     ),
-    prompts: Path = typer.Option(
+    prompts: Path = _what(
         None,
+        "--prompts",
+        "Read a prompt from each line of a file; - is standard input.",
         metavar="FILE",
         show_default=False,
-        help="Read a prompt from each line of a file; - is standard input.",
-        rich_help_panel=WHAT,
     ),
-    on_unknown: str = typer.Option(
+    on_unknown: OnUnknown = _what(
         "error",
-        help="Characters of the prompt that the model has never seen: error, skip or replace.",
-        rich_help_panel=WHAT,
+        "--on-unknown",
+        "Characters of the prompt that the model has never seen: read them as UNK (unk), leave "
+        "them out (skip), or refuse the prompt (error).",
     ),
-    num: int = typer.Option(
-        1, "--num", help="Samples for each prompt and temperature.", rich_help_panel=WHAT
-    ),
-    seed: int = typer.Option(
-        None, show_default="fresh", help="Same seed, same text.", rich_help_panel=WHAT
-    ),
-    interactive: bool = typer.Option(
-        False, "--interactive", "-i", help="Write together, turn by turn.", rich_help_panel=WHAT
-    ),
-    temperature: list[str] = typer.Option(
-        ["1.0"],
-        "--temp",
-        "-t",
-        metavar="T[,T...]",
-        help="Below 1 more careful, above 1 more daring; 0 is --greedy.",
-        rich_help_panel=CHOICE,
-    ),
-    greedy: bool = typer.Option(
-        False, "--greedy", help="Always the most probable character.", rich_help_panel=CHOICE
-    ),
-    top_k: int = typer.Option(
-        SamplingConfig.top_k, help="Only the K most probable; 0 for all.", rich_help_panel=CHOICE
-    ),
-    top_p: float = typer.Option(
-        SamplingConfig.top_p,
-        help="Only the most probable that together reach probability P.",
-        rich_help_panel=CHOICE,
-    ),
-    min_p: float = typer.Option(
-        SamplingConfig.min_p,
-        help="Only those at least P times as probable as the most probable.",
-        rich_help_panel=CHOICE,
-    ),
-    no_repeat: int = typer.Option(
-        SamplingConfig.no_repeat,
+    num: int = _what(1, "--num", "Number of samples for each prompt and temperature.", metavar="N"),
+    seed: int = _what(
+        None,
+        "--seed",
+        "Seed: the same one gives the same text.",
         metavar="N",
-        help="Never write the same N characters twice; 0 allows it. For loops at low temperature.",
-        rich_help_panel=CHOICE,
+        show_default="a fresh one",
     ),
-    length: int = typer.Option(
-        SamplingConfig.length,
-        "--length",
-        "-n",
-        help="Most characters to write.",
-        rich_help_panel=END,
+    interactive: bool = _what(
+        False, "--interactive -i", "Write together with the model, turn by turn."
     ),
-    min_length: int = typer.Option(
-        SamplingConfig.min_length,
-        help="The text may not end before so many characters.",
-        rich_help_panel=END,
+    temperature: list[str] = _choice(
+        ["1.0"],
+        "--temp -t",
+        "Temperature: below 1 is more careful, above 1 more daring; 0 is --greedy.",
+        metavar="T[,T...]",
     ),
-    stop: list[str] = typer.Option(
+    greedy: bool = _choice(False, "--greedy", "Always take the most probable character."),
+    stop: list[str] = option(
+        "Where to end",
         [],
         "--stop",
+        "End before this text; may be given several times.",
         metavar="TEXT",
         show_default=False,
-        help="End before this text; may be given several times.",
-        rich_help_panel=END,
     ),
-    stream: bool = typer.Option(
-        True,
-        "--stream/--no-stream",
-        help="Write each character at once, or all at the end.",
-        rich_help_panel=OUTPUT,
+    stream: bool = output(
+        True, "--stream/--no-stream", "Write each character at once, or all of them at the end."
     ),
-    echo: bool = typer.Option(
-        True, "--echo/--no-echo", help="Write the prompt, too.", rich_help_panel=OUTPUT
-    ),
-    output_format: str = typer.Option(
-        "text", "--format", help="text or jsonl.", rich_help_panel=OUTPUT
-    ),
-    logprobs: bool = typer.Option(
-        False,
-        "--logprobs",
-        help="With --format jsonl: the log-probability (nats) of each character.",
-        rich_help_panel=OUTPUT,
-    ),
-    check_novelty: Path = typer.Option(
+    echo: bool = output(True, "--echo/--no-echo", "Write the prompt, too."),
+    output_format: SampleFormat = output("text", "--format", "Format of the samples."),
+    check_novelty: Path = output(
         None,
+        "--check-novelty",
+        "Mark what is copied from this text, and say how much.",
         metavar="CORPUS",
         show_default=False,
-        help="Mark what is copied from this text, and say how much.",
-        rich_help_panel=OUTPUT,
     ),
+    **settings: Any,
 ) -> None:
     """Write new text like the training text, to stdout.
 
     The filters work in this order: temperature, top-k, top-p, min-p.
     """
     temperatures = [0.0] if greedy else _numbers(temperature)
-    if output_format not in FORMATS:
-        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output_format!r}")
-    if logprobs and output_format != "jsonl":
+    if settings["logprobs"] and output_format != "jsonl":
         raise ConfigError("--logprobs needs --format jsonl: text has no place for numbers")
     if not 1 <= num <= MAX_NUM:
-        raise ConfigError(f"--num must be from 1 to {MAX_NUM:,}, got {num}")
+        raise ConfigError(f"must be from 1 to {MAX_NUM:,}, got {num}", field="num")
     if sum((bool(prompt), prompt_file is not None, prompts is not None)) > 1:
         raise ConfigError("--prompt, --prompt-file and --prompts exclude each other: give one")
-    used_seed = fresh_seed() if seed is None else seed
     configs = [
         SamplingConfig(
-            temperature=t,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            no_repeat=no_repeat,
-            length=length,
-            min_length=min_length,
+            temperature=one,
             stop=tuple(stop),
-            logprobs=logprobs,
-            seed=used_seed,
+            seed=fresh_seed() if seed is None else seed,
+            **settings,
         )
-        for t in temperatures
+        for one in temperatures
     ]
     config = configs[0]
 
+    if interactive:
+        from charrnn.cli.interactive import require_terminal, write_together
+
+        require_terminal()
+
+    from charrnn.corpus.sources import lines_of, pieces_of
     from charrnn.display import sample as display
 
-    loaded = open_model(model)
+    texts = [prompt]
     if prompts is not None:
-        texts = list(read_lines(prompts))
+        texts = list(lines_of(prompts))
         if not texts:
             raise ConfigError(f"{prompts} has no prompt in it: put one on each line")
-    else:
-        texts = [read_file(prompt_file) if prompt_file is not None else prompt]
+    elif prompt_file is not None:
+        texts = ["".join(pieces_of(prompt_file))]
+    corpus = None if check_novelty is None else "".join(pieces_of(check_novelty))
+    loaded = open_model(model)
     if interactive:
-        from charrnn.cli.interactive import write_together
-
         write_together(loaded, config, texts[0])
         return
     requests = _requests(loaded, texts, temperatures, num, on_unknown)
     again = _repeat(config.seed, seed, model, loaded)
     print(f"seed {config.seed}; to repeat: {again}", file=sys.stderr)
     sys.stderr.flush()
-    corpus = None if check_novelty is None else read_file(check_novelty)
     whole = not stream or len(requests) > 1 or corpus is not None or output_format == "jsonl"
     if not whole:
         display.show_stream(loaded.stream_request(requests[0], config), texts[0] if echo else "")
@@ -197,7 +162,11 @@ def sample(
 
 
 def _requests(
-    loaded: CharModel, texts: list[str], temperatures: list[float], num: int, on_unknown: str
+    loaded: CharModel,
+    texts: list[str],
+    temperatures: list[float],
+    num: int,
+    on_unknown: OnUnknown,
 ) -> list[Request]:
     """Return one request per prompt, temperature and sample; each prompt is read once."""
     from charrnn.display.sample import prompt_progress
@@ -221,7 +190,9 @@ def _numbers(texts: list[str]) -> list[float]:
     try:
         return [float(part) for text in texts for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--temp takes numbers such as 0.8 or 0.5,1.0, not {texts}") from None
+        raise ConfigError(
+            f"must be numbers such as 0.8 or 0.5,1.0, got {','.join(texts)!r}", field="temperature"
+        ) from None
 
 
 def _repeat(used: int, given: int | None, named: Path | None, loaded: CharModel) -> str:

@@ -3,221 +3,238 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from charrnn.cli.options import MODEL, model_name
+import charrnn.cli.options as options
+from charrnn.config import OnUnknown
 from charrnn.errors import ConfigError
 
-WHAT, EVENT, REPORT, OUTPUT = "What to score", "What counts", "Report", "Output"
-FORMATS = ("table", "tsv", "jsonl")
-BY = ("total", "per-char")
+if TYPE_CHECKING:
+    from charrnn.model import CharModel
+    from charrnn.scoring.score import Score
+    from charrnn.scoring.scorer import Scorer
+
 ALTERNATIVES = 3
 WARMUP = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of one call, checked against each other."""
-
-    texts: tuple[str, ...]
-    model: Path | None
-    file: Path | None
-    whole: bool
-    pairs: Path | None
-    context: str
-    eos: bool | None
-    on_unknown: str
-    per_char: bool
-    per_word: bool
-    alternatives: int
-    sort: bool
-    by: str | None
-    compare: Path | None
-    adapt: bool
-    lanes: int | None
-    warmup: int | None
-    output: str | None
-    html: Path | None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be done together.
-
-        Raises:
-            ConfigError: two options contradict each other, or one is out of range.
-        """
-        if self.output is not None and self.output not in FORMATS:
-            raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {self.output!r}")
-        if self.by is not None and self.by not in BY:
-            raise ConfigError(f"--by must be one of {', '.join(BY)}, got {self.by!r}")
-        if self.alternatives < 0:
-            raise ConfigError(f"--alternatives must be at least 0, got {self.alternatives}")
-        modes = {
-            "--per-char": self.per_char,
-            "--per-word": self.per_word,
-            "--sort": self.sort,
-            "--pairs": self.pairs is not None,
-            "--compare": self.compare is not None,
-            "--adapt": self.adapt,
-            "--lanes": self.lanes is not None,
-        }
-        asked = [name for name, is_on in modes.items() if is_on]
-        if len(asked) > 1:
-            raise ConfigError(f"{asked[0]} and {asked[1]} are different reports: ask for one")
-        if asked and self.html is not None and asked[0] in ("--pairs", "--compare", "--adapt"):
-            raise ConfigError(f"--html shows one model's characters, not {asked[0]}")
-        if self.pairs is not None and (self.texts or self.file is not None or self.whole):
-            raise ConfigError("--pairs brings its own texts: leave TEXT, --file and --whole out")
-        if self.whole and self.texts:
-            raise ConfigError("--whole scores one file as one text: leave TEXT out")
-        if self.whole and self.sort:
-            raise ConfigError("--sort ranks several texts, and --whole is one")
-        if self.lanes is not None and (not self.whole or self.html is not None):
-            raise ConfigError("--lanes is for one long text: use it with --whole, without --html")
-        if self.warmup is not None and self.lanes is None:
-            raise ConfigError("--warmup belongs to --lanes")
-        if self.by is not None and not self.sort and self.pairs is None:
-            raise ConfigError("--by says how --sort and --pairs rank: use it with one of them")
-
-    @property
-    def per_character_rank(self) -> bool:
-        """Rank by probability per character instead of in all."""
-        return self.by == "per-char"
-
-
 def score(
     texts: list[str] = typer.Argument(
-        None, metavar="TEXT...", show_default=False, help="Texts to score."
+        None, metavar="TEXT", show_default=False, help="Texts to score."
     ),
-    model: Path = MODEL,
-    file: Path = typer.Option(
-        None,
-        metavar="FILE",
-        show_default=False,
-        help="Score each line of a file; - is stdin.",
-        rich_help_panel=WHAT,
+    model: Path = options.MODEL,
+    file: Path = options.FILE,
+    whole: bool = options.WHOLE,
+    context: str = options.CONTEXT,
+    eos: bool = options.EOS,
+    on_unknown: OnUnknown = options.ON_UNKNOWN,
+    per_char: bool = options.report(
+        False, "--per-char", "Show every character, coloured on a terminal."
     ),
-    whole: bool = typer.Option(
-        False, "--whole", help="The file is one text, however long.", rich_help_panel=WHAT
-    ),
-    pairs: Path = typer.Option(
-        None,
-        metavar="FILE",
-        show_default=False,
-        help="Minimal pairs: good, tab, bad (tab, group) on each line, or JSON lines with "
-        "sentence_good and sentence_bad; gives the share that the model gets right.",
-        rich_help_panel=WHAT,
-    ),
-    context: str = typer.Option(
-        "",
-        metavar="TEXT|@FILE",
-        show_default=False,
-        help="Text before each text: read, not scored.",
-        rich_help_panel=WHAT,
-    ),
-    eos: bool = typer.Option(
-        None,
-        "--eos/--no-eos",
-        show_default="on for models trained with --documents",
-        help="Count the end of each text as an event.",
-        rich_help_panel=EVENT,
-    ),
-    on_unknown: str = typer.Option(
-        "unk",
-        help="Characters the model has never seen: charge them as unk, skip them, or error.",
-        rich_help_panel=EVENT,
-    ),
-    per_char: bool = typer.Option(
-        False, "--per-char", help="Every character: coloured on a terminal.", rich_help_panel=REPORT
-    ),
-    alternatives: int = typer.Option(
+    alternatives: int = options.report(
         ALTERNATIVES,
+        "--alternatives",
+        "With --per-char and --html: name the K most probable characters.",
         metavar="K",
-        help="With --per-char and --html: name the K most probable characters.",
-        rich_help_panel=REPORT,
     ),
-    per_word: bool = typer.Option(
-        False, "--per-word", help="The sum over each word's characters.", rich_help_panel=REPORT
+    per_word: bool = options.report(
+        False, "--per-word", "Show every word, with the sum over its characters."
     ),
-    sort: bool = typer.Option(
-        False, "--sort", help="Most probable text first.", rich_help_panel=REPORT
+    sort: bool = options.report(False, "--sort", "Show the most probable text first."),
+    by: options.By = options.by_option(
+        "With --sort: rank by the probability in all, or per character."
     ),
-    by: str = typer.Option(
-        None,
-        show_default="total",
-        help="Rank and judge pairs by total or per-char probability.",
-        rich_help_panel=REPORT,
-    ),
-    compare: Path = typer.Option(
-        None,
-        metavar="MODEL",
-        parser=model_name,
-        show_default=False,
-        help="Another model on the same texts: difference with a bootstrap interval.",
-        rich_help_panel=REPORT,
-    ),
-    adapt: bool = typer.Option(
+    adapt: bool = options.report(
         False,
         "--adapt",
-        help="Also let a copy of the model learn from what it has scored (dynamic evaluation).",
-        rich_help_panel=REPORT,
+        "Score also with a copy of the model that learns from what it has scored (dynamic "
+        "evaluation).",
     ),
-    lanes: int = typer.Option(
+    rows: int = options.report(
         None,
+        "--rows",
+        "With --whole: read N pieces side by side, which is fast and nearly exact.",
         metavar="N",
         show_default=False,
-        help="With --whole: read N pieces side by side; fast, and nearly exact.",
-        rich_help_panel=REPORT,
     ),
-    warmup: int = typer.Option(
+    warmup: int = options.report(
         None,
-        metavar="W",
+        "--warmup",
+        "With --rows: characters read before each piece without being counted.",
         show_default=str(WARMUP),
-        help="With --lanes: uncounted characters before each piece.",
-        rich_help_panel=REPORT,
     ),
-    output: str = typer.Option(
+    output_format: options.Format = options.FORMAT,
+    html: Path = options.output(
         None,
-        "--format",
-        show_default="table on a terminal, else tsv",
-        help="table, tsv or jsonl.",
-        rich_help_panel=OUTPUT,
-    ),
-    html: Path = typer.Option(
-        None,
+        "--html",
+        "Write a page with the texts coloured by surprise, too.",
         metavar="FILE",
         show_default=False,
-        help="Write a page with the text coloured by surprise, too.",
-        rich_help_panel=OUTPUT,
     ),
 ) -> None:
     """Say how probable texts are under the model.
 
     Logarithms are natural in logprob (nats), to base 2 in log2prob and bits.
     """
-    request = Request(
-        texts=tuple(texts or ()),
-        model=model,
-        file=file,
-        whole=whole,
-        pairs=pairs,
-        context=context,
-        eos=eos,
-        on_unknown=on_unknown,
-        per_char=per_char,
-        per_word=per_word,
-        alternatives=alternatives,
-        sort=sort,
-        by=by,
-        compare=compare,
-        adapt=adapt,
-        lanes=lanes,
-        warmup=warmup,
-        output=output,
-        html=html,
-    )
-    from charrnn.cli.score_report import report
+    reports = {"--per-char": per_char, "--per-word": per_word, "--sort": sort, "--adapt": adapt}
+    asked = [name for name, is_on in {**reports, "--rows": rows is not None}.items() if is_on]
+    if len(asked) > 1:
+        raise ConfigError(f"{asked[0]} and {asked[1]} are different reports: ask for one")
+    if alternatives < 0:
+        raise ConfigError(f"must be at least 0, got {alternatives}", field="alternatives")
+    if adapt and html is not None:
+        raise ConfigError("--html shows the model as it is, not --adapt: ask for one")
+    if whole and sort:
+        raise ConfigError("--sort ranks several texts, and --whole is one")
+    if rows is not None and (not whole or html is not None or context):
+        raise ConfigError("--rows needs --whole, and excludes --html and --context")
+    if rows is not None and rows < 1:
+        raise ConfigError(f"must be at least 1, got {rows}", field="rows")
+    if warmup is not None and rows is None:
+        raise ConfigError("--warmup needs --rows")
+    if warmup is not None and warmup < 0:
+        raise ConfigError(f"must be at least 0, got {warmup}", field="warmup")
+    if by is not None and not sort:
+        raise ConfigError("--by needs --sort")
 
-    report(request, output or ("table" if sys.stdout.isatty() else "tsv"))
+    given = options.Input(texts, file, whole=whole)
+    text_before = options.read_context(context)
+    loaded = options.open_model(model)
+    scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
+    documents = given.documents(loaded.saved.vocabulary.unit)
+    form = options.format_or_default(output_format)
+    tally = _Tally(scorer)
+
+    from charrnn.display import heatmap
+    from charrnn.display.score import show_adaptation, show_scores, tell_about, tell_rows
+    from charrnn.scoring.details import char_scores
+    from charrnn.scoring.pairs import rank
+    from charrnn.scoring.rows import score_in_rows
+
+    if html is not None:
+        documents = _write_page(html, documents, loaded, scorer, alternatives, given.file)
+    if per_char or per_word:
+        named = alternatives if per_char else 0
+        events = (
+            char_scores(scorer, tally.counted(one.pieces), alternatives=named) for one in documents
+        )
+        if per_char:
+            heatmap.show_characters(events, form, named)
+        else:
+            heatmap.show_words(events, form)
+    elif adapt:
+        show_adaptation(_adapt(loaded, scorer, documents, tally), form)
+    elif rows is not None:
+        (one,) = documents
+        before = WARMUP if warmup is None else warmup
+        found = score_in_rows(scorer, one.pieces, rows=rows, warmup=before, text=one.name)
+        show_scores(tally.passed([found.score]), form)
+        sys.stdout.flush()
+        tell_rows(found, rows, before)
+    else:
+        scores = _scores(scorer, documents, whole)
+        if sort:
+            scores = rank(scores, per_char=by == "per-char")
+        show_scores(tally.passed(scores), form)
+    sys.stdout.flush()
+    tell_about(tally.total, n_empty=tally.n_empty, eos=scorer.eos)
+
+
+def _scores(scorer: Scorer, documents: Iterable[options.Document], whole: bool) -> Iterable[Score]:
+    from charrnn.scoring.batch import score_many
+    from charrnn.scoring.scorer import score_pieces
+
+    if whole:
+        return (score_pieces(scorer, one.pieces, text=one.name) for one in documents)
+    return score_many(scorer, (one.name for one in documents))
+
+
+def _adapt(
+    model: CharModel, scorer: Scorer, documents: Iterable[options.Document], tally: _Tally
+) -> Iterator[tuple[Score, Score]]:
+    """Yield the static and the adapted score of each text."""
+    from charrnn.training.system import load_torch
+
+    load_torch()
+    from charrnn.scoring.adaptation import Adapter
+    from charrnn.scoring.score import Score
+
+    adapter = Adapter(model.saved, scorer)
+    for one in documents:
+        # without its text, of which there may be a gigabyte
+        blocks = [[replace(s, text="") for s in both] for both in adapter.score(one.pieces)]
+        columns = zip(*blocks, strict=True) if blocks else ((), ())
+        static, adapted = (Score.total(column, text=one.name) for column in columns)
+        tally.add(static)
+        yield static, adapted
+
+
+def _write_page(
+    path: Path,
+    documents: Iterable[options.Document],
+    model: CharModel,
+    scorer: Scorer,
+    alternatives: int,
+    source: Path | None,
+) -> list[options.Document]:
+    """Write the page, and return the texts for the report beside it.
+
+    Raises:
+        ConfigError: the page would replace what it is made from, or be too large.
+    """
+    from charrnn.display.page import MAX_CHARS, page
+    from charrnn.scoring.details import char_scores
+    from charrnn.storage.atomic import write_text_atomically
+
+    for used in (source, model.path):
+        if used is not None and path.exists() and used.exists() and path.samefile(used):
+            raise ConfigError(f"--html would replace {path}, which is read: name another file")
+    kept = [options.Document(one.name, list(one.pieces)) for one in documents]
+    n_chars = sum(len(piece) for one in kept for piece in one.pieces)
+    if n_chars > MAX_CHARS:
+        raise ConfigError(
+            f"--html is for at most {MAX_CHARS:,} characters, and these texts have {n_chars:,}"
+        )
+    texts = [list(char_scores(scorer, one.pieces, alternatives=alternatives)) for one in kept]
+    write_text_atomically(path, page(texts, str(model.path)), follow_links=True)
+    print(f"page {path}", file=sys.stderr)
+    return kept
+
+
+class _Tally:
+    """Counts what is to be said at the end: unknown characters and empty texts."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        from charrnn.scoring.score import Score
+
+        self._scorer = scorer
+        self.total = Score.total(())
+        self.n_empty = 0
+
+    def add(self, score: Score) -> None:
+        """Count the score of a text."""
+        self.total = self.total.total((self.total, score))
+        self.n_empty += score.n_chars == 0 and score.n_skipped == 0
+
+    def passed(self, scores: Iterable[Score]) -> Iterator[Score]:
+        """Yield scores again, and count them."""
+        for one in scores:
+            self.add(one)
+            yield one
+
+    def counted(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the pieces of one text again, and count what they consist of."""
+        from charrnn.scoring.scorer import scored
+
+        n_chars = 0
+        parts = []
+        for piece in self._scorer.normalized(pieces):
+            parts.append(scored(self._scorer.encode(piece, offset=n_chars)))
+            n_chars += len(piece)
+            yield piece
+        self.add(self.total.total(parts))

@@ -9,20 +9,20 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from charrnn.config import CorpusConfig
 from charrnn.corpus.documents import Documents
-from charrnn.corpus.sources import Source, find_sources, read_bytes
+from charrnn.corpus.sources import find_sources, read_bytes
 from charrnn.errors import CorpusError
-from charrnn.storage.atomic import write_text_atomically
 from charrnn.vocab import UNK_ID, Ids, Vocabulary
 
 IDS_FILE = "ids.bin"
 DOCUMENTS_FILE = "documents.bin"
 RECORD_FILE = "corpus.json"
+SHORT_LINE = 60
+MANY_LINES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,13 @@ class Corpus:
     n_duplicates: int | None
     """Validation documents that also stand in the training part; None if not counted."""
     sha256: str
-    """Of the (decompressed) bytes of all inputs, in order."""
+    """Of the (decompressed) bytes of all inputs but the held-out files, in order."""
+    held_out_sha256: str | None
+    """Of those of the held-out files; None without any."""
     paths: tuple[str, ...]
     """Absolute paths of the files read; empty when standard input was among them."""
-    has_held_out: bool
-    """True if the validation part is from files of its own."""
+    held_out_paths: tuple[str, ...]
+    """Those of the held-out files."""
     encodings: tuple[str, ...]
     """Encodings found."""
     newlines: tuple[str, ...]
@@ -82,8 +84,19 @@ class Corpus:
         found = int(self.vocabulary.encode("\n")[0])
         return None if found == UNK_ID else found
 
+    @property
+    def looks_like_list(self) -> bool:
+        """True if the text, read as one, looks like one document a line."""
+        return (
+            self.documents is None
+            and not self.has_blank_lines
+            and self.mean_line <= SHORT_LINE
+            and self.n_chars >= MANY_LINES * self.mean_line
+            and self.newline_id is not None
+        )
+
     def release_memory(self) -> None:
-        """Let go of the pages of the ids that have been read; they stay on disk.
+        """Release the memory of the ids that have been read; they stay on disk.
 
         A mapped file counts as resident memory for as long as its pages are held.
         """
@@ -100,77 +113,35 @@ def load_corpus(folder: Path) -> Corpus:
     """
     try:
         record = json.loads((folder / RECORD_FILE).read_text("utf-8"))
-        config = CorpusConfig.from_dict(record["config"])
-        vocabulary = Vocabulary.from_dict(record["vocabulary"])
-        ids = np.memmap(folder / IDS_FILE, dtype=vocabulary.id_dtype, mode="r")
-        documents = None
-        if config.documents != "none":
+        record["config"] = config = CorpusConfig.from_dict(record["config"])
+        record["vocabulary"] = vocabulary = Vocabulary.from_dict(record["vocabulary"])
+        if record["documents"] is not None:
             ends = np.memmap(folder / DOCUMENTS_FILE, dtype=np.int64, mode="r")
-            documents = Documents(
-                ends=ends,
-                seed=config.split_seed,
-                threshold=record["threshold"],
-                held_out_from=record["held_out_from"],
+            record["documents"] = Documents(
+                ends=ends, seed=config.split_seed, **record["documents"]
             )
-        extra = 1 if documents is None and record["n_val"] == 0 else 0
-        if len(ids) != record["n_train"] + record["n_val"] + extra:
+        for name in ("paths", "held_out_paths", "encodings", "newlines"):
+            record[name] = tuple(record[name])
+        ids = np.memmap(folder / IDS_FILE, dtype=vocabulary.id_dtype, mode="r")
+        corpus = Corpus(ids=ids, **record)
+        ends_with_eos = corpus.documents is None and corpus.n_val == 0
+        if len(ids) != corpus.n_train + corpus.n_val + ends_with_eos:
             raise ValueError("its length is not the one recorded")
-        return Corpus(
-            name=record["name"],
-            config=config,
-            vocabulary=vocabulary,
-            ids=ids,
-            n_chars=record["n_chars"],
-            n_train=record["n_train"],
-            n_val=record["n_val"],
-            n_bytes=record["n_bytes"],
-            n_unknown=record["n_unknown"],
-            documents=documents,
-            n_duplicates=record["n_duplicates"],
-            sha256=record["sha256"],
-            paths=tuple(record["paths"]),
-            has_held_out=record["has_held_out"],
-            encodings=tuple(record["encodings"]),
-            newlines=tuple(record["newlines"]),
-            mean_line=record["mean_line"],
-            has_blank_lines=record["has_blank_lines"],
-        )
+        return corpus
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorpusError(
             f"the encoded text in {folder} cannot be used ({error}): start a new run"
         ) from error
 
 
-def check_unchanged(corpus: Corpus, paths: Sequence[str | os.PathLike[str]]) -> None:
-    """Compare the text on disk with the one that was encoded.
-
-    Args:
-        corpus: the encoded text.
-        paths: where the text should be; if empty, the files it was read from.
+def digest_of(paths: Sequence[str | os.PathLike[str]], glob: str) -> str:
+    """Return the SHA-256 of the (decompressed) bytes of inputs, in order.
 
     Raises:
-        CorpusError: the text is not the same, or a file is gone.
+        CorpusError: an input is missing or cannot be read.
     """
-    wanted = corpus.paths if corpus.has_held_out else paths or corpus.paths
-    sources = find_sources(wanted, corpus.config.glob) if wanted else []
-    if not sources or any(source.path is None for source in sources):
-        return
     digest = hashlib.sha256()
-    for source in sources:
+    for source in find_sources(paths, glob):
         for _ in read_bytes(source, digest):
             pass
-    if digest.hexdigest() != corpus.sha256:
-        raise CorpusError(
-            f"{names(sources)} has changed since this run began: start a new run, or put the "
-            "old text back"
-        )
-
-
-def save_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write what is known about an encoded corpus."""
-    write_text_atomically(folder / RECORD_FILE, json.dumps(record))
-
-
-def names(sources: Sequence[Source]) -> str:
-    """Name the inputs in a message."""
-    return sources[0].name if len(sources) == 1 else f"the {len(sources)} inputs together"
+    return digest.hexdigest()

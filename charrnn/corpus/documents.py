@@ -17,7 +17,7 @@ BLOCK = 1 << 16
 MIN_DOCUMENTS = 10
 """With fewer documents none is kept for validation unless a share is asked for."""
 EXACT_SPLIT = 1 << 20
-"""Up to so many documents the number kept is exact; beyond, each is kept with the probability."""
+"""Most documents of which an exact number is kept; of more, each is kept with the probability."""
 MAX_COMPARED = 1 << 21
 """Most documents compared to find duplicates across the split."""
 
@@ -89,7 +89,7 @@ def choose_threshold(n_documents: int, share: float | None, default: float, seed
 
 
 def count_duplicates(documents: Documents, ids: Ids) -> int | None:
-    """Return how many validation documents also stand among the training documents.
+    """Return the number of validation documents that are also training documents.
 
     None when there are too many documents to compare.
     """

@@ -1,17 +1,94 @@
-"""Codes in a file under provisional ids, numbered as the characters appear."""
+"""Decoded text → codes with a mark where a document ends → a file of provisional ids."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.corpus.segment import END, NEWLINE, Codes
-from charrnn.vocab import Ids, id_dtype
+from charrnn.config import DocumentKind, Unit
+from charrnn.vocab import MAX_CODE_POINT, Ids, code_points, id_dtype, utf8
 
+END = MAX_CODE_POINT + 1
+"""Code of the end of a document: no text can contain it."""
+NEWLINE = 10
 PIECE_IDS = 1 << 20
+_BLANK = re.compile(r"\n[ \t]*\n\s*")
+
+Codes = NDArray[np.uint32]
+
+
+class Segmenter:
+    """Turns the pieces of several inputs into codes; empty documents are left out.
+
+    In one long text, an input begins on a line of its own.
+
+    Args:
+        documents: what a document is.
+        unit: `char` for code points, `byte` for the bytes of UTF-8.
+    """
+
+    def __init__(self, documents: DocumentKind, unit: Unit) -> None:
+        """Begin before the first document."""
+        self._documents = documents
+        self._codes = code_points if unit == "char" else _byte_codes
+        self._held = ""
+        self._at_start = True
+        self._last = "\n"
+        self._lacks_newline = False
+
+    def feed(self, text: str, final: bool) -> Codes:
+        """Take a piece of an input and return its codes; `final` says that the input ends."""
+        if self._documents == "none":
+            return self._codes(self._joined(text, final))
+        if self._documents == "blank-line":
+            codes = self._blank_lines(text, final)
+        else:
+            codes = self._codes(text)
+        if self._documents == "line":
+            codes = np.where(codes == NEWLINE, np.uint32(END), codes)
+        if final:
+            codes = np.append(codes, np.uint32(END))
+        return self._without_empty(codes)
+
+    def _joined(self, text: str, final: bool) -> str:
+        """Put a line end between two inputs of which the first lacks it."""
+        if text:
+            self._last = text[-1]
+            text = "\n" * self._lacks_newline + text
+            self._lacks_newline = False
+        if final:
+            self._lacks_newline = self._last != "\n"
+        return text
+
+    def _blank_lines(self, text: str, final: bool) -> Codes:
+        text = self._held + text
+        body = text.rstrip() if final else text[: len(text.rstrip())]
+        self._held = "" if final else text[len(body) :]
+        if self._at_start:
+            body = body.lstrip("\n")
+        parts: list[Codes] = []
+        for part in _BLANK.split(body):
+            parts += [self._codes(part), np.array([END], dtype=np.uint32)]
+        return np.concatenate(parts[:-1])
+
+    def _without_empty(self, codes: Codes) -> Codes:
+        """Drop ends that follow an end: nothing is between them."""
+        if not len(codes):
+            return codes
+        ends = codes == END
+        after_end = np.concatenate([[self._at_start], ends[:-1]])
+        self._at_start = bool(ends[-1])
+        kept: Codes = codes[~(ends & after_end)]
+        return kept
+
+
+def _byte_codes(text: str) -> Codes:
+    raw: NDArray[Any] = np.frombuffer(utf8(text), dtype=np.uint8)
+    return raw.astype(np.uint32)
 
 
 class Draft:
@@ -32,8 +109,7 @@ class Draft:
         self._last = 0
         self.dtype: type[np.unsignedinteger[Any]] = np.uint8
         self._file = file
-        # one entry for each code there is: 4.4 MB
-        self._ids = np.full(END + 1, -1, dtype=np.int32)
+        self._ids = np.full(END + 1, -1, dtype=np.int32)  # of every code: 4.4 MB
 
     def write(self, codes: Codes) -> None:
         """Append codes."""

@@ -9,23 +9,23 @@ replaced by the final ones, piece by piece.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus.corpus import DOCUMENTS_FILE, IDS_FILE, Corpus, load_corpus, names, save_record
+from charrnn.corpus.corpus import DOCUMENTS_FILE, IDS_FILE, RECORD_FILE, Corpus, load_corpus
 from charrnn.corpus.documents import Documents, choose_threshold, count_duplicates
-from charrnn.corpus.draft import Draft
-from charrnn.corpus.segment import END, NEWLINE, Segmenter
-from charrnn.corpus.sources import Form, Source, find_sources, read_text
+from charrnn.corpus.draft import END, NEWLINE, Draft, Segmenter
+from charrnn.corpus.sources import Form, Source, find_sources, names, read_text
 from charrnn.errors import CorpusError
-from charrnn.storage.atomic import storage_errors
+from charrnn.storage.atomic import storage_errors, write_text_atomically
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, ByteVocabulary, Ids, Vocabulary
 
 VALIDATION_SHARE = 0.1
@@ -80,53 +80,50 @@ def _encode(
     progress: Callable[[int], None] | None,
 ) -> Corpus:
     draft_path = folder / "draft.bin"
+    digest, held_out_digest, form = hashlib.sha256(), hashlib.sha256(), Form()
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(draft_path, "w+b") as file:
                 draft = Draft(file)
-                digest, form = hashlib.sha256(), Form()
                 _read_all(sources, draft, config, digest, form, progress)
                 n_first = draft.length
-                if validation:
-                    _read_all(validation, draft, config, digest, form, progress)
+                _read_all(validation, draft, config, held_out_digest, form, progress)
                 if n_first == 0:
                     raise CorpusError(
-                        f"{names(sources)} has no text in it: give a file with some characters"
+                        f"there is no text in {names(sources)}: give a file with some characters"
                     )
-                split = _split(draft, folder, config, n_first if validation else None)
-                written = _write_ids(draft, split, folder, config, known)
+                documents, n_train = _split(draft, folder, config, n_first if validation else None)
+                written = _write_ids(draft, folder, config, known, documents, n_train)
         finally:
             draft_path.unlink(missing_ok=True)
-    n_documents = len(split.documents) if split.documents is not None else 0
     record = {
         "name": sources[0].stem,
         "config": config.to_dict(),
-        "vocabulary": written.vocabulary.to_dict(),
-        "n_chars": draft.length - n_documents,
-        "n_train": written.n_train,
-        "n_val": draft.length - written.n_train,
-        "n_bytes": written.n_bytes,
-        "n_unknown": written.n_unknown,
-        "n_documents": n_documents,
-        "n_duplicates": None,
-        "has_held_out": bool(validation),
-        "held_out_from": split.documents.held_out_from if split.documents is not None else None,
-        "threshold": split.documents.threshold if split.documents is not None else 0.0,
+        "n_chars": draft.length - (0 if documents is None else len(documents)),
+        "documents": None,
         "sha256": digest.hexdigest(),
-        "paths": _absolute([*sources, *validation]),
+        "paths": _absolute(sources),
+        "held_out_sha256": held_out_digest.hexdigest() if validation else None,
+        "held_out_paths": _absolute(validation),
         "encodings": sorted(form.encodings),
         "newlines": sorted(form.newlines),
-        "mean_line": draft.length / (written.n_newlines + 1),
         "has_blank_lines": draft.has_blank_lines,
+        **written,
     }
-    save_record(folder, record)
-    if split.documents is not None:
-        corpus = load_corpus(folder)
-        assert corpus.documents is not None
-        record["n_duplicates"] = count_duplicates(corpus.documents, corpus.ids)
-        save_record(folder, record)
+    if documents is not None:
+        record["documents"] = {
+            "threshold": documents.threshold,
+            "held_out_from": documents.held_out_from,
+        }
+    write_text_atomically(folder / RECORD_FILE, json.dumps(record))
     return load_corpus(folder)
+
+
+def _absolute(sources: Sequence[Source]) -> list[str]:
+    """Return where inputs are; nothing if standard input is one of them."""
+    paths = [str(source.path.resolve()) for source in sources if source.path is not None]
+    return paths if len(paths) == len(sources) else []
 
 
 def _read_all(
@@ -154,45 +151,27 @@ def _with_end(texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
     yield held, True
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Split:
-    """Which ids are for training: the first `n_train`, or those of the training documents."""
+def _split(
+    draft: Draft, folder: Path, config: CorpusConfig, n_first: int | None
+) -> tuple[Documents | None, int]:
+    """Choose the training part: of documents, writing where they end, or the first ids of a text.
 
-    n_train: int
-    """Of one long text; 0 for documents."""
-    documents: Documents | None
+    Args:
+        draft: the whole text.
+        folder: for the ends of the documents.
+        config: what a document is, and the share to keep for validation.
+        n_first: number of ids before those of the held-out files, if there are any.
 
-    def pieces(self, draft: Draft) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
-        """Yield the draft's pieces with a mask of what is for training."""
-        end_id = draft.find(END)
-        begin = number = 0
-        for ids in draft.pieces():
-            if self.documents is None:
-                train = np.arange(begin, begin + len(ids)) < self.n_train
-            else:
-                ends = np.flatnonzero(ids == end_id) + 1
-                kept = self.documents.is_validation(np.arange(number, number + len(ends) + 1))
-                edges = np.concatenate([[0], ends, [len(ids)]])
-                train = ~np.repeat(kept, np.diff(edges))
-                number += len(ends)
-            yield ids, train
-            begin += len(ids)
-
-
-def _split(draft: Draft, folder: Path, config: CorpusConfig, n_first: int | None) -> _Split:
-    """Choose the training part; for documents, write where they end.
-
-    `n_first` is the number of ids before those of the held-out files, if there are any.
+    Returns:
+        The documents if there are any, and the number of training ids of one long text.
     """
     default = min(VALIDATION_SHARE, VALIDATION_CHARS / draft.length)
-    if config.documents == "none" and n_first is not None:
-        return _Split(n_train=n_first, documents=None)
     if config.documents == "none":
         share = config.val_fraction
         if share is None:
             share = default if draft.length >= TINY else 0.0
         n_train = max(1, int(draft.length * (1 - share)))
-        return _Split(n_train=n_train, documents=None)
+        return None, n_train if n_first is None else n_first
     end_id, begin, n = draft.find(END), 0, 0
     held_out_from = None
     with open(folder / DOCUMENTS_FILE, "wb") as file:
@@ -209,66 +188,84 @@ def _split(draft: Draft, folder: Path, config: CorpusConfig, n_first: int | None
         threshold=choose_threshold(n, config.val_fraction, default, config.split_seed),
         held_out_from=held_out_from,
     )
-    return _Split(n_train=0, documents=documents)
+    return documents, 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Written:
-    """What writing the final ids has shown."""
-
-    vocabulary: Vocabulary
-    n_train: int
-    n_unknown: int
-    n_bytes: int
-    n_newlines: int
+def _training_masks(
+    draft: Draft, documents: Documents | None, n_train: int
+) -> Iterator[tuple[Ids, NDArray[np.bool_]]]:
+    """Yield the draft piece by piece, each with a mask of the ids that are for training."""
+    end_id = draft.find(END)
+    begin = number = 0
+    for ids in draft.pieces():
+        if documents is None:
+            yield ids, np.arange(begin, begin + len(ids)) < n_train
+        else:
+            ends = np.flatnonzero(ids == end_id) + 1
+            kept = documents.is_validation(np.arange(number, number + len(ends) + 1))
+            edges = np.concatenate([[0], ends, [len(ids)]])
+            yield ids, ~np.repeat(kept, np.diff(edges))
+            number += len(ends)
+        begin += len(ids)
 
 
 def _write_ids(
-    draft: Draft, split: _Split, folder: Path, config: CorpusConfig, known: Iterable[str]
-) -> _Written:
-    """Count, choose the vocabulary, and write the final ids."""
+    draft: Draft,
+    folder: Path,
+    config: CorpusConfig,
+    known: Iterable[str],
+    documents: Documents | None,
+    n_train: int,
+) -> dict[str, Any]:
+    """Count, choose the vocabulary, write the final ids, and return what the record needs."""
     size = len(draft.codes)
     counts, others = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for ids, train in split.pieces(draft):
+    for ids, train in _training_masks(draft, documents, n_train):
         counts += np.bincount(ids[train], minlength=size)
         others += np.bincount(ids[~train], minlength=size)
     totals, n_train = counts + others, int(counts.sum())
     codes = np.array(draft.codes, dtype=np.int64)
-    is_text = codes != END
-    vocabulary: Vocabulary
-    if config.unit == "byte":
-        vocabulary = ByteVocabulary()
-        final = np.where(is_text, codes + FIRST_CHARACTER_ID, EOS_ID).astype(vocabulary.id_dtype)
-        n_bytes = int(totals[is_text].sum())
-    else:
-        characters = [chr(code) for code in codes[is_text]]
-        vocabulary = Vocabulary.from_counts(
-            dict(zip(characters, counts[is_text].tolist(), strict=True)), config.min_count, known
-        )
-        final = np.full(size, EOS_ID, dtype=vocabulary.id_dtype)
-        final[is_text] = vocabulary.encode("".join(characters))
-        n_bytes = int(totals[is_text] @ _utf8_lengths(codes[is_text]))
+    vocabulary, final = _choose_ids(codes, counts, config, known)
     with open(folder / IDS_FILE, "wb") as file:
         for ids in draft.pieces():
             file.write(final[ids].tobytes())
-        if split.documents is None and n_train == draft.length:
+        if documents is None and n_train == draft.length:
             # the end of the text is in the training part, so its end can be learned
-            file.write(np.array([EOS_ID], dtype=vocabulary.id_dtype).tobytes())
-    return _Written(
-        vocabulary=vocabulary,
-        n_train=n_train,
-        n_unknown=int(totals[final == UNK_ID].sum()),
-        n_bytes=n_bytes,
-        n_newlines=int(totals[codes == NEWLINE].sum()),
-    )
+            file.write(np.array([EOS_ID], dtype=final.dtype).tobytes())
+    n_duplicates = None
+    if documents is not None:
+        written = np.memmap(folder / IDS_FILE, dtype=final.dtype, mode="r")
+        n_duplicates = count_duplicates(documents, written)
+    n_newlines = int(totals[codes == NEWLINE].sum())
+    widths = _utf8_lengths(codes) if config.unit == "char" else np.ones(size, np.int64)
+    return {
+        "vocabulary": vocabulary.to_dict(),
+        "n_train": n_train,
+        "n_val": draft.length - n_train,
+        "n_bytes": int(np.where(codes == END, 0, widths) @ totals),
+        "n_unknown": int(totals[final == UNK_ID].sum()),
+        "n_duplicates": n_duplicates,
+        "mean_line": draft.length / (n_newlines + 1),
+    }
+
+
+def _choose_ids(
+    codes: NDArray[np.int64], counts: NDArray[np.int64], config: CorpusConfig, known: Iterable[str]
+) -> tuple[Vocabulary, Ids]:
+    """Return the vocabulary of the training text, and the final id of each provisional one."""
+    is_text = codes != END
+    if config.unit == "byte":
+        vocabulary: Vocabulary = ByteVocabulary()
+        final = np.where(is_text, codes + FIRST_CHARACTER_ID, EOS_ID)
+        return vocabulary, final.astype(vocabulary.id_dtype)
+    characters = [chr(code) for code in codes[is_text]]
+    numbers = dict(zip(characters, counts[is_text].tolist(), strict=True))
+    vocabulary = Vocabulary.from_counts(numbers, config.min_count, known)
+    ids = np.full(len(codes), EOS_ID, dtype=vocabulary.id_dtype)
+    ids[is_text] = vocabulary.encode("".join(characters))
+    return vocabulary, ids
 
 
 def _utf8_lengths(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    bounds = np.array([0x80, 0x800, 0x10000])
-    return 1 + np.searchsorted(bounds, codes, side="right").astype(np.int64)
-
-
-def _absolute(sources: Sequence[Source]) -> list[str]:
-    if any(source.path is None for source in sources):
-        return []
-    return [str(source.path.resolve()) for source in sources if source.path is not None]
+    """Return the size in UTF-8 of each character."""
+    return 1 + np.searchsorted([0x80, 0x800, 0x10000], codes, side="right").astype(np.int64)

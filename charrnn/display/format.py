@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from charrnn.config import ModelConfig
+from charrnn.events import Verdict
+from charrnn.scoring.score import bits
+
+VERDICTS = {
+    "interrupted": "the run was stopped before its end and can only be judged there",
+    "no validation": "without validation text, over- and underfitting cannot be told apart",
+    "overfits": "the model overfits: at the end, validation loss was {amount:.3f} nats above its "
+    "lowest, and the model of that point is kept; try more --dropout, --recurrent-dropout or "
+    "--weight-decay, or a smaller --hidden",
+    "wide gap": "the model begins to overfit: the training loss is {amount:.2f} nats below the "
+    "validation loss; more --dropout, --recurrent-dropout or --weight-decay would help, or more "
+    "text",
+    "few epochs": "the model underfits: it has read the text only {amount:.2g} times; more "
+    "training would help",
+    "narrow gap": "the model underfits: it does no better on the training text than on the "
+    "validation text; more training would help",
+    "good": "the model fits well: validation loss is {amount:.2f} nats above the training loss; "
+    "more text, or more time for a larger --hidden, would help further",
+}
 
 
 def count(number: float) -> str:
@@ -29,17 +47,17 @@ def duration(seconds: float) -> str:
 
 def loss(nats: float) -> str:
     """Write a loss in nats per character and in bits per character."""
-    return f"{nats:.3f} ({nats / math.log(2):.2f} bits)"
+    return f"{nats:.3f} ({bits(nats):.2f} bits)"
 
 
-def architecture(parts: Sequence[ModelConfig]) -> str:
-    """Write the shape of a network in a few words, or of several whose mean is the model."""
-    shapes = [_shape(part) for part in parts]
-    if len(parts) > 1 and len(set(shapes)) == 1:
-        return f"{len(parts)} networks, each {shapes[0]}"
-    return " and ".join(shapes)
-
-
-def _shape(config: ModelConfig) -> str:
+def architecture(config: ModelConfig) -> str:
+    """Write the shape of a model in a few words."""
     inputs = f"embedding {config.embedding_size}" if config.embedding_size else "one-hot input"
-    return f"{config.cell.upper()} {config.num_layers} × {config.hidden_size}, {inputs}"
+    kind = config.cell.upper() + (" (relu)" if config.nonlinearity == "relu" else "")
+    shape = f"{kind} {config.num_layers} × {config.hidden_size}, {inputs}"
+    return shape if config.members == 1 else f"{config.members} ensemble members, each {shape}"
+
+
+def verdict(found: Verdict) -> str:
+    """Write a verdict as a sentence without its capital and full stop."""
+    return VERDICTS[found.judgement].format(amount=found.amount)

@@ -1,14 +1,27 @@
-"""A text on the terminal, each character coloured by how much it surprised the model."""
+"""Characters and words of texts, coloured by how much they surprised the model, or as records."""
 
 from __future__ import annotations
 
+import heapq
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+from charrnn.display.records import Records
+from charrnn.scoring.details import END, CharScore, WordScore, word_scores
+
+SURPRISES = 8
+"""How many of the most surprising characters or words are named under a heat map."""
+CONTEXT_CHARS = 20
+SHOWN_CHARS = 160
+"""A longer text is cut in a table."""
 
 
 class Level(NamedTuple):
@@ -103,3 +116,120 @@ def show_legend(console: Console, what: str = "bits") -> None:
         legend.append(f" {name} ", level.plain if console.no_color else level.style)
         legend.append(" ")
     console.print(legend, soft_wrap=True)
+
+
+def new_table(first: str, *others: str) -> Table:
+    """Return a table without borders: a column of texts, then columns of numbers."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for header in others:
+        table.add_column(header, justify="right")
+    return table
+
+
+def show_characters(texts: Iterable[Iterable[CharScore]], output: str, alternatives: int) -> None:
+    """Write the characters of texts: heat maps, or one record for each character.
+
+    Args:
+        texts: the events of each text.
+        output: table, tsv or jsonl.
+        alternatives: how many each event names.
+    """
+    if output == "table":
+        console = Console(highlight=False)
+        for events in texts:
+            several = list(events)
+            show_heatmap(console, ((one.text, one.bits) for one in _whole_characters(several)))
+            _show_surprises(console, several, alternatives)
+        show_legend(console, "bits per character")
+        return
+    records = Records(as_json=output == "jsonl")
+    for number, events in enumerate(texts, 1):
+        for position, one in enumerate(events):
+            record: dict[str, Any] = {"text_number": number, "position": position}
+            record.update(one.to_dict())
+            if output == "tsv":
+                del record["alternatives"]
+                for k in range(alternatives):
+                    other = one.alternatives[k] if k < len(one.alternatives) else ("", "")
+                    record[f"alternative_{k + 1}"] = other[0]
+                    record[f"alternative_{k + 1}_logprob"] = other[1]
+            records.write(record)
+
+
+def _whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
+    """Yield one event per character: the later bytes of a character add to its first."""
+    held: CharScore | None = None
+    for one in events:
+        if held is not None and not one.text and one.character != END:
+            held = replace(held, logprob=held.logprob + one.logprob)
+            continue
+        if held is not None:
+            yield held
+        held = one
+    if held is not None:
+        yield held
+
+
+def _show_surprises(console: Console, events: Sequence[CharScore], alternatives: int) -> None:
+    """Print the events that surprised most, each after what stands before it."""
+    table = new_table("most surprising", "bits", "rank")
+    if alternatives:
+        table.add_column("expected")
+    for k in heapq.nlargest(SURPRISES, range(len(events)), lambda k: events[k].bits):
+        one = events[k]
+        before = "".join(c.text for c in events[max(0, k - CONTEXT_CHARS) : k])
+        label = Text(visible_text(before), style="dim")
+        label.append(_name(one.character), "bold")
+        row: list[str | Text] = [label, f"{one.bits:.1f}", f"{one.rank:,}"]
+        if alternatives:
+            expected = (
+                f"{_name(other.character)} {100 * math.exp(other.logprob):.0f}%"
+                for other in one.alternatives
+            )
+            row.append(Text("  ".join(expected)))
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def _name(character: str) -> str:
+    if character == " ":
+        return "␣"
+    return visible(character) if len(character) == 1 else character
+
+
+def show_words(texts: Iterable[Iterable[CharScore]], output: str) -> None:
+    """Write the words of texts: coloured by their bits, or one record for each.
+
+    Args:
+        texts: the events of each text.
+        output: table, tsv or jsonl.
+    """
+    if output == "table":
+        console = Console(highlight=False)
+        for events in texts:
+            words = list(word_scores(events))
+            cells = ((c, _bits_per_char(word)) for word in words for c in word.text or ("",))
+            show_heatmap(console, cells)
+            table = new_table("most surprising", "bits", "bits\nper char")
+            real = (word for word in words if word.kind == "word")
+            for word in heapq.nlargest(SURPRISES, real, key=lambda word: word.bits):
+                label = Text(visible_text(word.text, SHOWN_CHARS))
+                table.add_row(label, f"{word.bits:.1f}", f"{_bits_per_char(word):.1f}")
+            console.print()
+            console.print(table)
+            console.print()
+        show_legend(console, "bits per character of the word")
+        return
+    records = Records(as_json=output == "jsonl")
+    for number, events in enumerate(texts, 1):
+        position = 0
+        for word in word_scores(events):
+            records.write({"text_number": number, "position": position, **word.to_dict()})
+            position += word.n_chars
+
+
+def _bits_per_char(word: WordScore) -> float:
+    return word.bits / max(word.n_chars, 1)

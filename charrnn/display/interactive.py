@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from charrnn.display.heatmap import visible_text
+
 VISIBLE_CHARS = 400
-"""How much of the text so far is shown at each turn."""
+"""Characters of the text so far that are shown at each turn."""
 
 
 class Conversation:
@@ -22,8 +24,8 @@ class Conversation:
     def explain(self, choices: int) -> None:
         """Say how it works."""
         self._console.print(
-            f"Type a beginning. Then a number from 1 to {choices} takes a continuation, any other "
-            "text is added as it is, Enter asks for others, /undo takes a turn back, /quit ends.",
+            f"Type a beginning. Then a number from 1 to {choices} takes a continuation, Enter asks "
+            "for others, /undo takes a turn back, /quit ends; any other text is added as it is.",
             style="dim",
         )
 
@@ -32,12 +34,13 @@ class Conversation:
         self._console.print()
         if text:
             shown = text if len(text) <= VISIBLE_CHARS else "…" + text[-VISIBLE_CHARS:]
-            self._console.print(Text(shown, style="bold"))
+            lines = map(visible_text, shown.split("\n"))
+            self._console.print(Text("\n".join(lines), style="bold"))
         table = Table(show_header=False, box=None, padding=(0, 1))
         table.add_column(style="cyan", justify="right")
         table.add_column(overflow="fold")
         for number, proposal in enumerate(proposals, 1):
-            table.add_row(str(number), Text(proposal.replace("\n", "⏎ ")))
+            table.add_row(str(number), Text(visible_text(proposal)))
         if proposals:
             self._console.print(table)
         elif text:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from charrnn.display.records import to_json
 from charrnn.sampling.novelty import RUN, Novelty, check_novelty
-from charrnn.sampling.sample import Sample
+from charrnn.sampling.writer import Sample
 
 LONG_PROMPT = 20_000
 """Characters from which reading a prompt is worth a progress bar."""
@@ -96,8 +96,8 @@ def _text(text: str, novelty: Novelty | None) -> None:
 def _report(novelty: Novelty) -> None:
     longest = novelty.longest if len(novelty.longest) <= 60 else novelty.longest[:60] + "…"
     print(
-        f"copied: {novelty.copied_share:.1%} of the characters lie in runs of {RUN} or more that "
-        f"stand in the corpus; the longest run has {len(novelty.longest)}: {longest!r}",
+        f"copied: {novelty.copied_share:.1%} of the characters are in passages of {RUN} or more "
+        f"that occur in the corpus; the longest passage has {len(novelty.longest)}: {longest!r}",
         file=sys.stderr,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from textwrap import indent
 from types import TracebackType
 
@@ -10,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
 from charrnn import events
-from charrnn.display.format import architecture, count, duration, loss
+from charrnn.display.format import architecture, count, duration, loss, verdict
 
 SHOWN_PADDING = 0.005
 """Share of padding that is worth a line."""
@@ -20,7 +22,7 @@ class TrainingDisplay:
     """Shows training events on stderr; use as a context manager.
 
     Args:
-        quiet: show notices only.
+        quiet: show warnings only.
         console: where to show; stderr by default.
     """
 
@@ -52,30 +54,30 @@ class TrainingDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Take the progress bar away."""
+        """Remove the progress bar."""
         if self._progress is not None:
             self._progress.stop()
 
     def working(self, what: str) -> None:
-        """Show that something of unknown length goes on."""
-        self._bar(what, None, None)
+        """Show what is going on that has no known length."""
+        self._bar(what, None)
 
     def encoded(self, characters: int) -> None:
         """Show how much of the text has been read."""
-        self._bar(f"reading the text: {count(characters)} characters", None, None)
+        self._bar(f"reading the text: {count(characters)} characters", None)
 
     def show(self, event: events.Event) -> None:
         """Show one event."""
-        if isinstance(event, events.Notice):
-            self._line(Text(event.text, style="yellow"))
+        if not self._quiet:
+            self._show(event)
+        for warning in _warnings(event):
+            self._line(Text(warning, style="yellow"))
+
+    def _show(self, event: events.Event) -> None:
+        if isinstance(event, events.Started):
+            self._show_start(event)
         elif isinstance(event, events.Progressed):
             self._show_progress(event)
-        elif self._quiet:
-            return
-        elif isinstance(event, events.Started):
-            self._show_start(event)
-        elif isinstance(event, events.Planned):
-            self._show_plan(event)
         elif isinstance(event, events.Evaluated):
             self._show_evaluation(event)
         elif isinstance(event, events.Sampled):
@@ -86,11 +88,11 @@ class TrainingDisplay:
     def _show_start(self, event: events.Started) -> None:
         model, training = event.model, event.training
         facts = [
-            architecture([model] * training.members),
-            f"{count(event.n_parameters)} parameters",
+            architecture(model),
+            f"{count(model.num_parameters())} parameters",
             f"{model.vocab_size} ids",
             f"{count(event.n_train)} + {count(event.n_val)} characters",
-            f"{training.batch_size} lanes × {training.bptt}",
+            f"{event.batch_size} rows × {event.bptt}",
             f"lr {training.learning_rate:g}",
             f"dropout {training.dropout:g}, recurrent {training.recurrent_dropout:g}",
             f"seed {training.seed}",
@@ -100,33 +102,25 @@ class TrainingDisplay:
         where = f"run {event.run}"
         if event.resumed_at:
             where += f", resumed at step {event.resumed_at:,}"
-        elif training.time_s is not None:
-            where += f", {duration(training.time_s)} at most"
-        self._line(where)
-        self._bar("measuring the speed", None, None)
-
-    def _show_plan(self, event: events.Planned) -> None:
-        text = f"{event.total_steps:,} steps, {event.epochs:.3g} passes over the text"
-        if event.duration_s is not None:
-            text += f", {duration(event.duration_s)} to go at the measured speed"
-        self._line(text)
+        self._line(f"{where}, at most {_limits(event)}")
 
     def _show_progress(self, event: events.Progressed) -> None:
-        parts = [] if event.eta_s is None else [f"{duration(event.eta_s)} left"]
+        parts = [f"{event.progress:4.0%}"]
+        if event.eta_s is not None:
+            parts.append(f"{duration(event.eta_s)} left")
         if event.train_loss is not None:
             parts.append(f"train {loss(event.train_loss)}")
         if self._val_loss is not None:
             parts.append(f"val {loss(self._val_loss)}")
         parts.append(f"{count(event.chars_per_s)} char/s")
         parts.append(f"lr {event.learning_rate:.2g}")
-        self._bar(" · ".join(parts), event.step, event.total_steps)
+        self._bar(" · ".join(parts), event.progress)
 
     def _show_evaluation(self, event: events.Evaluated) -> None:
         self._val_loss = event.val_loss
-        total = f"/{event.total_steps:,}" if event.total_steps else ""
         line = Text.assemble(
-            (f"step {event.step:,}{total}", "bold"),
-            f"  epoch {event.epoch:.2f}  {duration(event.elapsed_s)}",
+            (f"{event.progress:4.0%}", "bold"),
+            f"  epoch {event.epoch:.2f}  step {event.step:,}  {duration(event.elapsed_s)}",
         )
         if event.train_loss is not None:
             line.append(f"  train {loss(event.train_loss)}")
@@ -139,33 +133,102 @@ class TrainingDisplay:
         self._line(line)
 
     def _show_end(self, event: events.Finished) -> None:
-        how = {"complete": "Done", "patience": "Stopped early", "interrupted": "Interrupted"}
+        how = {
+            "time": "Done",
+            "steps": "Done",
+            "epochs": "Done",
+            "rising loss": "Ended early",
+            "interrupted": "Interrupted",
+        }[event.reason]
         good = f"training {loss(event.train_loss)} per character"
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss)} per character at step {event.best_step:,}"
-        self._line(
-            Text.assemble(
-                (f"{how[event.reason]} after {duration(event.elapsed_s)}: ", "bold"),
-                f"{good}; {event.verdict}.",
-            )
-        )
+        spent = f"{duration(event.elapsed_s)} and {event.epochs:.3g} epochs"
+        judgement = verdict(event.verdict)
+        self._line(Text.assemble((f"{how} after {spent}: ", "bold"), f"{good}; {judgement}."))
         if event.padding_share > SHOWN_PADDING:
             self._line(
-                f"{event.padding_share:.1%} of the computation was padding: windows go beyond "
+                f"{event.padding_share:.1%} of the computation was padding: windows extend beyond "
                 "the end of a document or of the text."
             )
         self._line(f"The best model is {event.model_path}; now type:")
         self._line(f"  charrnn sample -m {event.run} --temp 0.8")
         if event.reason == "interrupted":
-            self._line(f"To go on where it stopped: charrnn train --resume --out {event.run}")
+            self._line(f"To continue where it stopped: charrnn train --resume --out {event.run}")
 
     def _line(self, text: Text | str) -> None:
-        """Print a line, in a pipe as long as it is: a pipe has no width."""
+        """Print a line, in a pipe without wrapping: a pipe has no width."""
         self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
 
-    def _bar(self, text: str, done: int | None, total: int | None) -> None:
+    def _bar(self, text: str, progress: float | None) -> None:
         if self._progress is None:
             return
+        total = None if progress is None else 1.0
         if self._task is None:
             self._task = self._progress.add_task(text, total=total)
-        self._progress.update(self._task, description=text, completed=done or 0, total=total)
+        self._progress.update(self._task, description=text, completed=progress or 0, total=total)
+
+
+def _limits(event: events.Started) -> str:
+    """Write the limits of a run: `1m 30s or 50 epochs`."""
+    training, limits = event.training, []
+    if training.time_s is not None:
+        limits.append(duration(training.time_s + event.late_s))
+    if training.epochs is not None:
+        limits.append(f"{training.epochs:g} epochs")
+    if training.steps is not None:
+        limits.append(f"{training.steps:,} steps")
+    return " or ".join(limits)
+
+
+def _warnings(event: events.Event) -> Iterator[str]:
+    """Yield what a user should know even in a quiet run."""
+    if isinstance(event, events.Started):
+        yield from _start_warnings(event)
+    elif isinstance(event, events.LossRises):
+        yield (
+            f"validation loss keeps rising at step {event.step:,}: the run ends soon, with the "
+            "learning rate brought down"
+        )
+    elif isinstance(event, events.RolledBack):
+        yield (
+            f"the loss exploded near step {event.exploded_at:,}: back to step {event.step:,} with "
+            f"the learning rate times {event.rate_scale:g}"
+        )
+    elif isinstance(event, events.Stopping):
+        yield "stopping: the model is measured and saved first"
+
+
+def _start_warnings(event: events.Started) -> Iterator[str]:
+    asked, used = (event.training.batch_size, event.training.bptt), (event.batch_size, event.bptt)
+    if asked != used:
+        yield (
+            f"the text is short: {used[0]} rows of {used[1]} characters instead of "
+            f"{asked[0]} of {asked[1]}"
+        )
+    if event.late_s:
+        yield (
+            "reading the text took more than half of the time limit: training gets the other half, "
+            f"so the run takes {math.ceil(event.late_s)}s longer"
+        )
+    unusual = [encoding for encoding in event.encodings if encoding != "UTF-8"]
+    if unusual:
+        yield f"the text was read as {', '.join(unusual)}"
+    foreign = [repr(end)[1:-1] for end in event.newlines if end != "\n"]
+    if foreign:
+        yield f"line ends {', '.join(foreign)} became \\n"
+    if event.n_val == 0:
+        yield (
+            "nothing is held out for validation: the model kept is the one with the lowest "
+            "training loss"
+        )
+    if event.n_duplicates:
+        yield (
+            f"{event.n_duplicates:,} validation documents are in the training text too: new text "
+            "will be harder than they are"
+        )
+    if event.looks_like_list:
+        yield (
+            "this looks like a list of short lines: with --documents line the model learns where "
+            "each begins and ends"
+        )

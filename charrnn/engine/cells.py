@@ -1,40 +1,94 @@
 """Recurrent layers in NumPy, laid out for speed.
 
-Shapes: B streams, H hidden units, G·H stacked gate rows, I inputs. Every function works on one
-stream (arrays without the B axis: matrix-vector products) and on many (with it).
+Shapes: M ensemble members, B streams, H hidden units, G·H stacked gate rows, I inputs. Every
+function works on one stream (arrays without the B axis: matrix-vector products) and on many.
 
 A layer above the first has one matrix [W U] `[G·H, I+H]` and one vector [x h] `[.., I+H]`, so
-that a step is one product. The steps are closures over the arrays they work on: a network of 256
-units takes 15 µs for its products, and looking things up would cost half of that again. The
-logistic function is computed as σ(a) = ½ tanh(½ a) + ½; the ½ inside is folded into the
+that a step is one product for each member. The steps are closures over the arrays they work on: a
+network of 256 units takes 15 µs for its products, and looking things up would cost half of that
+again. The logistic function is computed as σ(a) = ½ tanh(½ a) + ½; the ½ inside is folded into the
 weights when a layer is built, so that one vectorised tanh serves all gates of the LSTM.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.engine.matrix import Array, BlockMatrix, Matrix, recurrent_matrix
+
+Array = NDArray[Any]
+
+CACHE_LINE = 64
+"""Bytes."""
+
+
+class Matrix:
+    """One matrix for each member, `[M, out, in]`, applied as x W^T."""
+
+    def __init__(self, rows: Array) -> None:
+        """Keep `[M, out, in]` for one stream; the other layout is made when asked for."""
+        # a matrix-vector product is up to a sixth slower where rows straddle cache lines
+        memory = np.empty(rows.nbytes + CACHE_LINE, np.uint8)
+        start = -memory.__array_interface__["data"][0] % CACHE_LINE
+        self.rows: Array = memory[start : start + rows.nbytes].view(rows.dtype).reshape(rows.shape)
+        self.rows[...] = rows
+
+    @cached_property
+    def columns(self) -> Array:
+        """The transposes `[M, in, out]`, the layout that BLAS streams best for many vectors."""
+        return np.ascontiguousarray(self.rows.swapaxes(1, 2))
+
+    def bind(self, x: Array, out: Array) -> Callable[[], Any]:
+        """Return a call that multiplies what is in `x` now and puts the product into `out`.
+
+        Args:
+            x: `[M, in]` or `[M, B, in]`.
+            out: `[M, out]` or `[M, B, out]`, contiguous.
+        """
+        # one stream: W x; many: x W^T
+        factors = (self.rows, x, out) if x.ndim == 2 else (x, self.columns, out)
+        calls = [partial(a.dot, b, c) for a, b, c in zip(*factors, strict=True)]
+        if len(calls) == 1:
+            return calls[0]
+
+        def multiply() -> None:
+            for call in calls:
+                call()
+
+        return multiply
+
+    def apply(self, x: Array, bias: Array) -> Array:
+        """Return x W^T + b for a whole window: `[M, .., in]`, `[M, out]` → `[M, .., out]`."""
+        n = math.prod(x.shape[1:-1])  # spelled out: -1 is ambiguous in an empty array
+        y: Array = np.matmul(x.reshape(len(x), n, x.shape[-1]), self.rows.swapaxes(1, 2))
+        y += bias[:, None]
+        return y.reshape(*x.shape[:-1], y.shape[-1])
+
+
+def expanded(bias: Array, array: Array) -> Array:
+    """Return a bias `[M, N]` as a view that adds to an array `[M, .., N]`."""
+    return bias.reshape(len(bias), *(1,) * (array.ndim - 2), bias.shape[1])
 
 
 class LayerState:
     """The state of one layer, with the scratch space of its step.
 
     Attributes:
-        xh: the input and the hidden state side by side, `[.., I+H]`; the first layer has no x
+        xh: the input and the hidden state side by side, `[M, .., I+H]`; the first layer has no x
             here, because its input product comes from a table.
-        x: view of the input, `[.., I]`: the hidden state of the layer below.
-        h: view of the hidden state, `[H]` or `[B, H]`.
+        x: view of the input, `[M, .., I]`: the hidden state of the layer below.
+        h: view of the hidden state, `[M, H]` or `[M, B, H]`.
         c: cell state of the LSTM, same shape; empty in the other cells.
-        work: the products and their sums, `[.., G·H]`, as BLAS wants them.
-        stacked: view of `work`, gate by gate: `[G, .., H]`.
-        gates: what the gates do, `[G, .., H]`; each lies in one piece, so that passes over a few
-            of them do not jump from row to row.
+        work: the products and their sums, `[M, .., G·H]`, as BLAS wants them.
+        stacked: view of `work`, gate by gate: `[G, M, .., H]`.
+        gates: the activations of the gates, `[G, M, .., H]`; each is contiguous, so that operations
+            on a few of them do not jump from row to row.
     """
 
     def __init__(self, xh: Array, hidden: int, gates: int) -> None:
@@ -53,33 +107,25 @@ class Layer:
     """What all cells share: their weights, and how a step gets its products.
 
     Args:
-        w_ih: `[G·H, I]`, gates in the order the cell works in, halves folded in.
-        w_hh: `[G·H, H]`.
-        bias: `[G·H]`, added to the input product.
+        w_ih: `[M, G·H, I]`, gates in the order the cell works in, halves folded in.
+        w_hh: `[M, G·H, H]`.
+        bias: `[M, G·H]`, added to the input product.
     """
 
     def __init__(self, w_ih: Array, w_hh: Array, bias: Array) -> None:
         """Keep the weights."""
         self.input = Matrix(w_ih)
-        self.recurrent = recurrent_matrix(w_hh)
+        self.recurrent = Matrix(w_hh)
         self.bias = bias
 
     @cached_property
     def _both(self) -> Matrix:
         """[W U], for one product a step."""
-        assert isinstance(self.recurrent, Matrix)
-        return Matrix(np.concatenate([self.input.rows, self.recurrent.rows], axis=1))
-
-    @cached_property
-    def _inner_input(self) -> Matrix | BlockMatrix:
-        """W of a layer above the first, whose input are hidden units."""
-        return recurrent_matrix(self.input.rows)
+        return Matrix(np.concatenate([self.input.rows, self.recurrent.rows], axis=2))
 
     def project(self, x: Array) -> Array:
-        """Return W x + b, `[I]` → `[G·H]` or `[N, I]` → `[N, G·H]`."""
-        z: Array = x @ self.input.rows.T
-        z += self.bias
-        return z
+        """Return W x + b, `[M, .., I]` → `[M, .., G·H]`."""
+        return self.input.apply(x, self.bias)
 
     def bind(self, state: LayerState) -> Callable[[Array], None]:
         """Return the step `advance(z)` for a projected input z: the recurrent product, the cell."""
@@ -87,22 +133,8 @@ class Layer:
 
     def bind_inner(self, state: LayerState) -> Callable[[], None]:
         """Return the step of a layer above the first, which finds its input in `state.x`."""
-        if isinstance(self.recurrent, BlockMatrix):
-            return self._bind_apart(state)
-        return partial(self._cell(state, self._both.bind(state.xh, state.work)), self.bias)
-
-    def _bind_apart(self, state: LayerState) -> Callable[[], None]:
-        """Return the same step with two products, kept apart."""
-        z, bias, add = np.empty_like(state.work), self.bias, np.add
-        product = self._inner_input.bind(state.x, z)
-        advance = self.bind(state)
-
-        def step() -> None:
-            product()
-            add(z, bias, z)
-            advance(z)
-
-        return step
+        advance = self._cell(state, self._both.bind(state.xh, state.work))
+        return partial(advance, expanded(self.bias, state.work))
 
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
         """Return `advance(z)`: fill `work` by `product`, add z, apply the equations in place."""
@@ -123,8 +155,8 @@ class LSTMLayer(Layer):
         """Reorder the gates and fold in the halves."""
 
         def arrange(a: Array) -> Array:
-            i, f, g, o = np.split(a, 4)
-            return np.concatenate([0.5 * i, 0.5 * f, 0.5 * o, g]).astype(a.dtype)
+            i, f, g, o = np.split(a, 4, axis=1)
+            return np.concatenate([0.5 * i, 0.5 * f, 0.5 * o, g], axis=1).astype(a.dtype)
 
         super().__init__(arrange(w_ih), arrange(w_hh), arrange(b_ih + b_hh))
 
@@ -160,19 +192,19 @@ class GRULayer(Layer):
 
     def __init__(self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
         """Fold in the halves, and all biases but b'_n into the projection."""
-        split = 2 * w_hh.shape[1]
+        split = 2 * w_hh.shape[2]
 
         def arrange(a: Array) -> Array:
-            return np.concatenate([0.5 * a[:split], a[split:]]).astype(a.dtype)
+            return np.concatenate([0.5 * a[:, :split], a[:, split:]], axis=1).astype(a.dtype)
 
         outer = b_ih.copy()
-        outer[:split] += b_hh[:split]
+        outer[:, :split] += b_hh[:, :split]
         super().__init__(arrange(w_ih), arrange(w_hh), arrange(outer))
-        self._bias_n = b_hh[split:].copy()
+        self._bias_n = b_hh[:, split:].copy()
         self._split = split
 
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
-        h, split, bias_n = state.h, self._split, self._bias_n
+        h, split, bias_n = state.h, self._split, expanded(self._bias_n, state.work)
         outer, product_n = state.work[..., :split], state.work[..., split:]
         stacked, sigmoids, (r, u, n) = state.stacked[:2], state.gates[:2], state.gates
         add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, h.dtype)
@@ -195,8 +227,17 @@ class GRULayer(Layer):
         return advance
 
     def bind_inner(self, state: LayerState) -> Callable[[], None]:
-        """Return the step of a layer above the first."""
-        return self._bind_apart(state)
+        """Return the step of a layer above the first: two products, kept apart."""
+        z, add = np.empty_like(state.work), np.add
+        product, bias = self.input.bind(state.x, z), expanded(self.bias, z)
+        advance = self.bind(state)
+
+        def step() -> None:
+            product()
+            add(z, bias, z)
+            advance(z)
+
+        return step
 
 
 class RNNLayer(Layer):

@@ -1,19 +1,19 @@
 """A whole network in NumPy: ids in, logits out.
 
-Shapes: B streams, T characters, H hidden units, V ids.
+Shapes: M ensemble members, B streams, T characters, H hidden units, G·H gate rows, V ids.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
-from charrnn.engine.cells import LayerState, build_layer
-from charrnn.engine.matrix import Array, Matrix
+from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
 
 TABLE_BYTES = 1 << 27
 
@@ -34,10 +34,11 @@ class State:
     def __init__(self, engine: Engine, batch: int | None) -> None:
         """Make a zero state for a network."""
         config = engine.config
-        hidden = config.hidden_size
-        lead = () if batch is None else (batch,)
+        hidden, members = config.hidden_size, config.members
         # the hidden states of all layers side by side: what a layer reads lies beside its own
-        h = np.zeros((*lead, config.num_layers * hidden), engine.dtype)
+        lead = () if batch is None else (batch,)
+        h = _empty(members, lead, config.num_layers * hidden, engine.dtype)
+        h[...] = 0
         self.batch = batch
         self.layers = [
             LayerState(h[..., max(k - 1, 0) * hidden : (k + 1) * hidden], hidden, config.gates)
@@ -52,30 +53,36 @@ class State:
     def _bind_step(self, engine: Engine) -> Callable[[Any], Array]:
         first, first_input, h = self.advances[0], self.first_input, self.layers[-1].h
         inner = [engine.layers[k].bind_inner(self.layers[k]) for k in range(1, len(self.layers))]
-        logits = np.empty((*h.shape[:-1], engine.config.vocab_size), engine.dtype)
-        output, bias, add = engine.output.bind(h, logits), engine.output_bias, np.add
+        logits, output = engine.bind_output(h)
 
         def step(ids: Any) -> Array:
             first(first_input(ids))
             for advance in inner:
                 advance()
             output()
-            add(logits, bias, logits)
             return logits
 
         return step
 
     def assign(self, other: State, rows: Any = slice(None)) -> None:
-        """Copy the given rows of another state of the same network into this one."""
+        """Copy another state of the same network into this one.
+
+        Args:
+            other: a batch, of which the given rows are copied, or one stream, for all rows.
+            rows: an array of numbers.
+        """
+        if other.batch is None and self.batch is not None:
+            self.assign_rows(slice(None), other)
+            return
         for mine, theirs in zip(self.layers, other.layers, strict=True):
-            mine.h[...] = theirs.h[rows]
-            mine.c[...] = theirs.c[rows]
+            mine.h[...] = theirs.h[:, rows]
+            mine.c[...] = theirs.c[:, rows]
 
     def assign_rows(self, rows: Any, one: State) -> None:
         """Copy the state of one stream into the given rows of this batch."""
         for mine, theirs in zip(self.layers, one.layers, strict=True):
-            mine.h[rows] = theirs.h
-            mine.c[rows] = theirs.c
+            mine.h[:, rows] = theirs.h[:, None]
+            mine.c[:, rows] = theirs.c[:, None]
 
 
 class Engine:
@@ -94,6 +101,8 @@ class Engine:
         self.config = config
         self.dtype = np.dtype(dtype)
         arrays = {name: np.asarray(weights[name], dtype) for name in config.weight_shapes()}
+        if config.members == 1:
+            arrays = {name: array[None] for name, array in arrays.items()}
         self.layers = [
             build_layer(
                 config,
@@ -106,38 +115,67 @@ class Engine:
             )
             for k in range(config.num_layers)
         ]
-        self.output = Matrix(arrays["output.weight"])
-        self.output_bias = arrays["output.bias"]
+        # the mean of the members' logits is one product with all their weights side by side
+        self._output = Matrix(_side_by_side(arrays["output.weight"] / config.members)[None])
+        self._output_bias = arrays["output.bias"].mean(0)
         self._embedding = arrays.get("embedding.weight")
-        self._table = self._build_table()
+        size = config.members * config.vocab_size * config.gates * config.hidden_size
+        self._has_table = not config.embedding_size or size * self.dtype.itemsize <= TABLE_BYTES
 
-    def _build_table(self) -> Array | None:
-        """Return the first layer's projected input of every id `[V, G·H]`.
+    @cached_property
+    def _table(self) -> Array:
+        """The first layer's projected input of every id `[M, V, G·H]`.
 
         A character's embedding and input product depend on nothing but the character, so they
-        are computed once. None when the table would be too large to keep.
+        are computed once, unless the table would be too large to keep.
         """
-        config = self.config
-        if self._embedding is None:
-            first = self.layers[0]  # W of a one-hot vector is a column of W
-            table: Array = np.add(first.input.rows.T, first.bias, order="C")
-            return table
-        size = config.vocab_size * config.gates * config.hidden_size * self.dtype.itemsize
-        return self.layers[0].project(self._embedding) if size <= TABLE_BYTES else None
+        first = self.layers[0]
+        if self._embedding is not None:
+            return first.project(self._embedding)
+        # W of a one-hot vector is a column of W
+        columns = first.input.rows.swapaxes(1, 2)
+        table: Array = np.add(columns, first.bias[:, None], order="C")
+        return table
+
+    @cached_property
+    def _rows_by_id(self) -> Array:
+        """The same as `[V, M, G·H]`, where what one stream reads of an id is one row."""
+        return np.ascontiguousarray(self._table.swapaxes(0, 1))
 
     def bind_first_input(self, batch: int | None) -> Callable[[Any], Array]:
         """Return the call from one id, or `[batch]` ids, to the first layer's projected input."""
-        if self._table is None:
+        if not self._has_table:
             return self._project_embedding
         if batch is None:
-            return self._table.__getitem__
-        take, z = self._table.take, np.empty((batch, self._table.shape[1]), self.dtype)
+            return self._rows_by_id.__getitem__
+        take, (members, _, width) = self._table.take, self._table.shape
+        z = np.empty((members, batch, width), self.dtype)
         # "clip", because with "raise" NumPy would fill a buffer of its own first
-        return lambda ids: take(ids, 0, z, "clip")
+        return lambda ids: take(ids, 1, z, "clip")
 
     def _project_embedding(self, ids: Any) -> Array:
         assert self._embedding is not None
-        return _rows(self.layers[0].project, self._embedding[ids])
+        return self.layers[0].project(self._embedding[:, ids])
+
+    def bind_output(self, h: Array) -> tuple[Array, Callable[[], None]]:
+        """Return a buffer of logits `[V]` or `[B, V]`, and the call that fills it.
+
+        Args:
+            h: hidden states of the last layer, `[M, H]` or `[M, B, H]`, read at each call.
+        """
+        x = _side_by_side(h)
+        logits = np.empty((*x.shape[:-1], self.config.vocab_size), self.dtype)
+        product, bias, add = self._output.bind(x[None], logits[None]), self._output_bias, np.add
+        hidden = np.moveaxis(h, 0, -2)
+        copied, is_copy = x.reshape(hidden.shape), not np.may_share_memory(x, h)
+
+        def output() -> None:
+            if is_copy:
+                copied[...] = hidden
+            product()
+            add(logits, bias, logits)
+
+        return logits, output
 
     def initial_state(self, batch: int | None = None) -> State:
         """Return a zero state for one stream (`batch=None`, no B axis) or for `batch` streams."""
@@ -174,26 +212,33 @@ class Engine:
             Logits `[T, V]` or `[B, T, V]`.
         """
         ids_T = np.asarray(ids).T  # time first: [T] or [T, B]
-        x_T = np.empty((*ids_T.shape, self.config.hidden_size), self.dtype)
+        x = _empty(self.config.members, ids_T.shape, self.config.hidden_size, self.dtype)
+        x_T = np.moveaxis(x, 1, 0)
         # the first layer's input products are fetched step by step: a row of the table is read
-        # while it is in the cache, and an array [T, B, G·H] of them is never made
+        # while it is in the cache, and an array [M, T, B, G·H] of them is never made
         z_T: Iterable[Array] = (
-            map(state.first_input, ids_T) if self._table is not None else state.first_input(ids_T)
+            map(state.first_input, ids_T)
+            if self._has_table
+            else np.moveaxis(state.first_input(ids_T), 1, 0)
         )
         for k, (layer, mine) in enumerate(zip(self.layers, state.layers, strict=True)):
             if k:
-                z_T = _rows(layer.project, x_T)
+                z_T = np.moveaxis(layer.project(x), 1, 0)
             advance, h = state.advances[k], mine.h
-            for z, x in zip(z_T, x_T, strict=True):
+            for z, out in zip(z_T, x_T, strict=True):
                 advance(z)
-                x[...] = h
-        logits_T = _rows(lambda x: x @ self.output.rows.T + self.output_bias, x_T)
+                out[...] = h
+        logits_T: Array = self._output.apply(_side_by_side(x)[None], self._output_bias[None])[0]
         return logits_T if logits_T.ndim == 2 else logits_T.swapaxes(0, 1)
 
 
-def _rows(function: Callable[[Array], Array], x: Array) -> Array:
-    """Apply a function of `[N, in]` to an array `[..., in]`."""
-    if x.ndim <= 2:
-        return function(x)
-    flat = function(x.reshape(-1, x.shape[-1]))
-    return flat.reshape(*x.shape[:-1], flat.shape[-1])
+def _empty(members: int, lead: tuple[int, ...], width: int, dtype: Any) -> Array:
+    """Return an array `[M, .., H]` whose members lie side by side in memory, `[.., M·H]`."""
+    return np.moveaxis(np.empty((*lead, members, width), dtype), -2, 0)
+
+
+def _side_by_side(array: Array) -> Array:
+    """Return an array `[M, .., H]` as `[.., M·H]`: a view where the memory allows it."""
+    members, *lead, hidden = array.shape
+    joined: Array = np.moveaxis(array, 0, -2).reshape(*lead, members * hidden)
+    return joined

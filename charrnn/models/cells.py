@@ -6,7 +6,7 @@ gradients of a step are the gradient of its output times something known from th
 which is computed for the whole window at once, so that a step backwards is two element-wise
 operations and one product. `benchmarks/training.py` compares the two.
 
-Shapes: T characters, B lanes, I inputs, H hidden units; gates in torch's order r, u, n.
+Shapes: T characters, B batch rows, I inputs, H hidden units; gates in torch's order r, u, n.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Several networks as one: their logits are averaged, and they are saved as one merged model."""
+"""The model that torch trains: an ensemble of networks, often of one; its logits are their mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,63 +11,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charrnn.config import ModelConfig
 from charrnn.models.network import CharNetwork, NetworkState
-from charrnn.storage.merge import merge_configs, merge_weights, split_weights
+from charrnn.storage.merge import split_weights, stack_weights
+from charrnn.storage.model_file import SavedModel, Weights
+from charrnn.vocab import FIRST_CHARACTER_ID, Vocabulary
 
 
 class Ensemble(nn.Module):
-    """Networks with as many layers of one cell, on one device; what `merge_models` makes of them.
+    """Networks of one shape on one device.
 
-    Shapes: B lanes, T characters, V ids.
+    Shapes: M members, B batch rows, T characters, V ids.
     """
+
+    members: list[CharNetwork]
 
     def __init__(self, members: Sequence[CharNetwork]) -> None:
         """Take the networks as they are."""
         super().__init__()
-        self.members = nn.ModuleList(members)
-        self._networks = tuple(members)
-        self._configs = [member.config for member in members]
-
-    @property
-    def config(self) -> ModelConfig:
-        """The shape of the merged model."""
-        return merge_configs(self._configs)
+        self.config = replace(members[0].config, members=len(members))
+        self.members = nn.ModuleList(members)  # type: ignore[assignment]
 
     def initial_state(self, batch: int) -> NetworkState:
-        """Return a zero state for `batch` lanes: the layers of the first member, and so on."""
-        return [layer for member in self._networks for layer in member.initial_state(batch)]
+        """Return a zero state for `batch` rows."""
+        return [member.initial_state(batch) for member in self.members]
 
     def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
         """Return the mean logits after each character `[B, T, V]`, and the state after the last."""
-        logits, after = [], []
-        states = split_state(state, len(self._networks))
-        for member, before in zip(self._networks, states, strict=True):
-            logits_BTV, end = member(ids_BT, before)
-            logits.append(logits_BTV.float())
-            after += end
-        return torch.stack(logits).mean(0), after
+        outcomes = [
+            member(ids_BT, before) for member, before in zip(self.members, state, strict=True)
+        ]
+        after = [end for _, end in outcomes]
+        if len(outcomes) == 1:
+            return outcomes[0][0], after
+        logits_MBTV = torch.stack([logits_BTV for logits_BTV, _ in outcomes])
+        exact = torch.promote_types(logits_MBTV.dtype, torch.float32)  # also of bfloat16
+        return logits_MBTV.mean(0, dtype=exact), after
 
     def export_weights(self) -> dict[str, NDArray[np.float32]]:
-        """Return the arrays of the merged model."""
-        return merge_weights(self.config, [member.export_weights() for member in self._networks])
+        """Return copies of the arrays, as in `ModelConfig.weight_shapes`."""
+        return stack_weights([member.export_weights() for member in self.members])
 
     def import_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Take over the arrays of a merged model."""
-        parts = split_weights(self._configs, weights)
-        for member, part in zip(self._networks, parts, strict=True):
+        """Take over the arrays of a model file."""
+        for member, part in zip(self.members, split_weights(self.config, weights), strict=True):
             member.import_weights(part)
 
 
-Network = CharNetwork | Ensemble
+def transfer_weights(
+    saved: SavedModel, vocabulary: Vocabulary, fresh: Weights
+) -> dict[str, NDArray[Any]]:
+    """Return a model's weights for `vocabulary`, which has at least the model's characters.
 
+    Rows (of a one-hot input: columns) that belong to a character go where that character is now;
+    new characters keep the rows of a freshly initialised network.
 
-def split_state(state: NetworkState, n: int) -> list[NetworkState]:
-    """Return the state of each of `n` members."""
-    layers = len(state) // n
-    return [state[k : k + layers] for k in range(0, len(state), layers)]
-
-
-def together(members: Sequence[CharNetwork]) -> Network:
-    """Return what networks are together; a single one is itself."""
-    return members[0] if len(members) == 1 else Ensemble(members)
+    Args:
+        saved: the trained model.
+        vocabulary: the new alphabet.
+        fresh: weights of a new network of the same shape with the new alphabet.
+    """
+    places = {c: k for k, c in enumerate(vocabulary.characters, FIRST_CHARACTER_ID)}
+    ids = [*range(FIRST_CHARACTER_ID), *(places[c] for c in saved.vocabulary.characters)]
+    # from the end, because ensembles have an axis of members before the others
+    alphabet_axes = {"embedding.weight": -2, "output.weight": -2, "output.bias": -1}
+    if not saved.config.embedding_size:
+        alphabet_axes["layers.0.weight_ih"] = -1
+    weights = {name: np.array(old) for name, old in saved.weights.items()}
+    for name, axis in alphabet_axes.items():
+        if name in weights:
+            old, weights[name] = weights[name], np.array(fresh[name])
+            np.moveaxis(weights[name], axis, 0)[ids] = np.moveaxis(old, axis, 0)
+    return weights

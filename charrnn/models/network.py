@@ -1,12 +1,12 @@
 """The torch network: ids in, logits out; no loss, no files, no choice of device.
 
-Shapes: B lanes, T characters, E embedding, H hidden units, V ids.
+Shapes: B batch rows, T characters, E embedding, H hidden units, V ids.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,18 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 from charrnn.config import ModelConfig
 from charrnn.models.cells import gru
 
-NetworkState = list[tuple[Tensor, ...]]
-"""Per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the others."""
+NetworkState = list[Any]
+"""Of a `CharNetwork`: per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the other cells. Of an
+`Ensemble`: such a list per member."""
 
 
 class CharNetwork(nn.Module):
     """Embedding (or one-hot) → stacked recurrent layers → logits.
 
     Dropout (Zaremba et al. 2014) acts on the input at a rate of its own, and between layers and
-    before the output. One mask is drawn per lane and window and kept for all its characters (Gal &
+    before the output. One mask is drawn per row and window and kept for all its characters (Gal &
     Ghahramani 2016). Recurrent dropout hides hidden units from the recurrent weights of their
-    layer, the same ones in all lanes for a whole window: a mask on the columns of the weights.
+    layer, the same ones in all rows for a whole window: a mask on the columns of the weights.
 
     Initialisation, per layer:
         recurrent weights  orthogonal in each gate (Saxe et al. 2014); for the relu RNN the
@@ -53,13 +54,14 @@ class CharNetwork(nn.Module):
         """Build and initialise with torch's current random generator.
 
         Args:
-            config: the shape.
+            config: the shape, of one network.
             dropout: rate between layers and before the output.
             input_dropout: rate on the input.
             recurrent_dropout: rate on the recurrent weights.
             generator: of the masks, on the device; None for torch's current one.
         """
         super().__init__()
+        assert config.members == 1
         self.config = config
         self.dropout = dropout
         self.input_dropout = input_dropout
@@ -110,7 +112,7 @@ class CharNetwork(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def initial_state(self, batch: int) -> NetworkState:
-        """Return a zero state for `batch` lanes, on the device and in the type of the weights."""
+        """Return a zero state for `batch` rows, on the device and in the type of the weights."""
         parts = 2 if self.config.cell == "lstm" else 1
         zeros = self.output.weight.new_zeros(batch, self.config.hidden_size)
         return [(zeros,) * parts for _ in self.layers]
@@ -167,9 +169,27 @@ class CharNetwork(nn.Module):
             value.copy_(torch.from_numpy(np.asarray(weights[name.removesuffix("_l0")])))
 
 
-def detach(state: NetworkState, keep_B: Tensor | None = None) -> NetworkState:
-    """Cut a state off from its history, and zero the lanes where `keep_B` is 0."""
+def select_rows(state: NetworkState, rows: Any) -> NetworkState:
+    """Return the given batch rows of a state, in the order of `rows`, an array of their numbers."""
+    return _map(lambda part: part[torch.as_tensor(rows, device=part.device)], state)
+
+
+def detach(state: NetworkState, keep_B: Any = None) -> NetworkState:
+    """Cut a state off from its history, and zero the batch rows where the array `keep_B` is 0."""
     if keep_B is None:
-        return [tuple(part.detach() for part in parts) for parts in state]
-    keep_B1 = keep_B.unsqueeze(1)
-    return [tuple(part.detach() * keep_B1.to(part.dtype) for part in parts) for parts in state]
+        return _map(Tensor.detach, state)
+
+    def kept(part: Tensor) -> Tensor:
+        return part.detach() * torch.as_tensor(keep_B, device=part.device)[:, None].to(part.dtype)
+
+    return _map(kept, state)
+
+
+def _map(function: Callable[[Tensor], Tensor], state: NetworkState) -> NetworkState:
+    """Apply a function to every tensor of a state."""
+
+    def mapped(part: Any) -> Any:
+        return function(part) if isinstance(part, Tensor) else type(part)(map(mapped, part))
+
+    result: NetworkState = mapped(state)
+    return result

@@ -1,7 +1,7 @@
 """Many samples at once: one matrix product serves all streams.
 
-Shapes: B streams at work, V ids. A stream that ends gives its row to the next request; when none is
-left, its row is taken out of the batch, so that no product is spent on finished text.
+Shapes: B streams being drawn, V ids. A stream that ends gives its row to the next request; when
+none is left, its row is taken out of the batch, so that no product is spent on finished text.
 """
 
 from __future__ import annotations
@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
+from charrnn.engine.logits import target_logprobs
 from charrnn.engine.network import Engine
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.bans import Bans
-from charrnn.sampling.draft import Draft
-from charrnn.sampling.picker import Picker, log_probability
+from charrnn.sampling.picker import Picker
 from charrnn.sampling.prompt import Request
-from charrnn.sampling.sample import Sample
 from charrnn.sampling.stream import Stream
-from charrnn.sampling.writer import is_watchful
+from charrnn.sampling.writer import Sample, Writer, is_watchful, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BATCH_SIZE = 192
@@ -47,7 +45,7 @@ def sample_batch(
         vocabulary: its characters.
         requests: what to draw.
         config: as for `Stream`.
-        batch_size: most streams at work at a time.
+        batch_size: most streams drawn side by side.
     """
     if len(requests) == 1:
         yield Stream(engine, vocabulary, requests[0], config).sample()
@@ -62,13 +60,13 @@ def sample_batch(
 
 
 class _Batch:
-    """The rows at work. All draw at the same moments, which `_clock` counts.
+    """The rows being drawn. All draw at the same moments, which `_clock` counts.
 
     Attributes:
         _begun: the moment at which each row's sample began, `[B]`.
         _uniforms: the random numbers of a block of moments, `[BLOCK, B, 1]`.
         _ids: what was drawn in that block, `[BLOCK, B]`; put into `_pieces` when it is full.
-        _pieces: what each row has drawn: pieces of text if its writer looks at every id, else ids.
+        _pieces: what each row has drawn: text if the writers look at every id, else ids.
     """
 
     def __init__(
@@ -83,9 +81,8 @@ class _Batch:
         self._vocabulary = vocabulary
         self._requests = requests
         self._config = config
-        self._picker = Picker(config)
+        self._picker = Picker(vocabulary, config)
         self._watchful = is_watchful(vocabulary, config)
-        self._bans = Bans(vocabulary, config)
         self._all_keys = stream_keys(config.seed, [request.index for request in requests])
         rows = min(batch_size, len(requests))
         self._clock = 0
@@ -98,7 +95,7 @@ class _Batch:
         self._uniforms = np.empty((BLOCK, rows, 1))
         self._ids = np.empty((BLOCK, rows), dtype=np.int64)
         self._number: list[int] = []
-        self._drafts: list[Draft] = []
+        self._writers: list[Writer] = []
         self._pieces: list[list[Any]] = []
         self._begin(list(range(rows)))
 
@@ -111,12 +108,12 @@ class _Batch:
             request = self._requests[number]
             # slices, because the first requests make their rows
             self._number[row : row + 1] = [number]
-            self._drafts[row : row + 1] = [Draft(self._vocabulary, request, self._config)]
+            self._writers[row : row + 1] = [new_writer(self._vocabulary, request, self._config)]
             self._pieces[row : row + 1] = [[]]
             self._temperature[row] = request.temperature
             same_start[id(request.start)].append(row)
         for together in same_start.values():
-            start = self._drafts[together[0]].request.start
+            start = self._writers[together[0]].request.start
             self._state.assign_rows(together, start.state)
             self._logits[together] = start.logits
         self._begun[rows] = self._clock
@@ -132,14 +129,13 @@ class _Batch:
     def run(self) -> Iterator[tuple[int, Sample]]:
         """Yield (number of the request, sample) as the streams end."""
         picker, config = self._picker, self._config
-        while self._drafts:
+        while self._writers:
             if self._clock % BLOCK == 0:
                 self._draw_ahead(slice(None))
             logits, uniform = self._logits, self._uniforms[self._clock % BLOCK]
             raw = logits.copy() if config.logprobs else None
-            picker.forbid_rows(logits, self._written() if config.min_length else 0)
-            if self._watchful:
-                self._bans.apply(logits, [draft.writer for draft in self._drafts])
+            written = self._written() if config.min_length else None
+            picker.forbid_rows(logits, self._writers, written)
             chosen = picker.pick_rows(logits, self._temperature, uniform)
             if raw is not None:
                 self._record(raw, logits, chosen)
@@ -152,24 +148,25 @@ class _Batch:
                 self._replace(ended)
 
     def _written(self) -> NDArray[np.int64]:
-        """Return how many characters each row has written."""
+        """Return the number of characters that each row has written, `[B]`."""
         if self._watchful:
-            return np.array([draft.writer.written for draft in self._drafts])
+            return np.array([writer.written for writer in self._writers])
         return self._clock - self._begun
 
     def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: NDArray[np.int64]) -> None:
-        logp = log_probability(raw, chosen)
+        logp = target_logprobs(raw, chosen)
         drawn_from = self._picker.log_probability(logits, self._temperature, chosen)
-        for draft, a, b in zip(self._drafts, logp.tolist(), drawn_from.tolist(), strict=True):
-            draft.logprobs.append(a)
-            draft.sampling_logprobs.append(b)
+        for writer, a, b in zip(self._writers, logp.tolist(), drawn_from.tolist(), strict=True):
+            writer.logprobs.append(a)
+            writer.sampling_logprobs.append(b)
 
     def _add(self, chosen: NDArray[np.int64]) -> list[int]:
         """Give each row its id; return the rows that have ended."""
         if self._watchful:
-            for pieces, draft, one in zip(self._pieces, self._drafts, chosen.tolist(), strict=True):
-                pieces.append(draft.writer.add(one))
-            return [row for row, draft in enumerate(self._drafts) if draft.writer.stop_reason]
+            ids = chosen.tolist()
+            for pieces, writer, one in zip(self._pieces, self._writers, ids, strict=True):
+                pieces.append(writer.add(one))
+            return [row for row, writer in enumerate(self._writers) if writer.stop_reason]
         # where only EOS and the length end a text, the writers get their ids when it has ended
         column = self._clock % BLOCK
         self._ids[column] = chosen
@@ -181,8 +178,8 @@ class _Batch:
         return ended
 
     def _finish(self, row: int) -> Sample:
-        draft, pieces = self._drafts[row], self._pieces[row]
-        return draft.finish("".join(pieces if self._watchful else map(draft.writer.add, pieces)))
+        writer, pieces = self._writers[row], self._pieces[row]
+        return writer.finish("".join(pieces if self._watchful else map(writer.add, pieces)))
 
     def _replace(self, ended: list[int]) -> None:
         """Give ended rows to waiting requests, and take out those for which there is none."""
@@ -190,7 +187,7 @@ class _Batch:
         if waiting:
             self._begin(ended[:waiting])
         if len(ended) > waiting:
-            keep = np.delete(np.arange(len(self._drafts)), ended[waiting:])
+            keep = np.delete(np.arange(len(self._writers)), ended[waiting:])
             self._state = self._engine.copy_state(self._state, keep)
             self._logits = self._logits[keep]
             self._temperature = self._temperature[keep]
@@ -199,5 +196,5 @@ class _Batch:
             self._uniforms = self._uniforms[:, keep]
             self._ids = self._ids[:, keep]
             self._number = [self._number[row] for row in keep]
-            self._drafts = [self._drafts[row] for row in keep]
+            self._writers = [self._writers[row] for row in keep]
             self._pieces = [self._pieces[row] for row in keep]

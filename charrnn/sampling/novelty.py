@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from charrnn.vocab import code_points
 
 RUN = 30
-"""A copied run is at least so many characters long; shorter ones are everybody's phrases."""
+"""Characters of the shortest run that counts as copied; shorter ones are everybody's phrases."""
 
 BLOCK = 1 << 19
 _BASE = np.uint64(0x9E3779B97F4A7C15)

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
+from charrnn.engine.logits import target_logprobs
 from charrnn.engine.network import Engine
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.bans import Bans
-from charrnn.sampling.draft import Draft
-from charrnn.sampling.picker import Picker, log_probability
+from charrnn.sampling.picker import Picker
 from charrnn.sampling.prompt import Request, Start
-from charrnn.sampling.sample import Sample, StopReason
-from charrnn.sampling.writer import is_watchful
+from charrnn.sampling.writer import Sample, StopReason, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BLOCK = 256
@@ -29,7 +27,7 @@ class Stream:
     Args:
         engine: the network.
         vocabulary: its characters.
-        request: where to start, how warm, and which sample of the seed.
+        request: the start, the temperature, and which sample of the seed.
         config: filters, limits and seed; its temperature is not used, the request's is.
     """
 
@@ -38,10 +36,10 @@ class Stream:
     ) -> None:
         """Copy the starting state; nothing is drawn yet."""
         self._engine = engine
-        self._vocabulary = vocabulary
         self._request = request
         self._config = config
-        self._draft = Draft(vocabulary, request, config)
+        self._picker = Picker(vocabulary, config)
+        self._writer = new_writer(vocabulary, request, config)
         self._state = engine.copy_state(request.start.state)
         self._logits = request.start.logits.copy()
         self._characters = self._draw()
@@ -56,8 +54,8 @@ class Stream:
 
     @property
     def stop_reason(self) -> StopReason:
-        """Why the text ended; `length` while it goes on, because that is all that is sure."""
-        return self._draft.stop_reason
+        """Why the text ended; `length` before its end."""
+        return self._writer.stop_reason or "length"
 
     @property
     def end(self) -> Start:
@@ -66,10 +64,9 @@ class Stream:
 
     def _draw(self) -> Iterator[str]:
         """Yield the characters as soon as it is certain that they belong to the text."""
-        config, writer, step = self._config, self._draft.writer, self._state.step
-        picker, add = Picker(config), writer.add
-        forbid, pick = picker.forbid, picker.bind(self._request.temperature)
-        bans = Bans(self._vocabulary, config) if is_watchful(self._vocabulary, config) else None
+        config, writer, step = self._config, self._writer, self._state.step
+        add, forbid = writer.add, self._picker.forbid
+        pick = self._picker.bind(self._request.temperature)
         key = stream_keys(config.seed, [self._request.index])
         block: list[float] = []
         logits, drawn = self._logits, 0
@@ -78,24 +75,21 @@ class Stream:
                 block = uniforms(key, np.arange(drawn, drawn + BLOCK))[::-1].tolist()
                 drawn += BLOCK
             raw = logits.copy() if config.logprobs else None
-            forbid(logits, writer.written)
-            if bans is not None:
-                bans.apply(logits[None], [writer])
+            forbid(logits, writer)
             chosen = pick(logits, block.pop())
             if raw is not None:
-                self._record(picker, raw, logits, chosen)
+                self._record(raw, logits, chosen)
             text = add(chosen)
             if chosen != EOS_ID:
                 self._logits = logits = step(chosen)
             yield from text
 
-    def _record(self, picker: Picker, raw: NDArray[Any], logits: NDArray[Any], chosen: int) -> None:
-        ids, temperature = [chosen], np.array([[self._request.temperature]])
-        self._draft.logprobs += log_probability(raw[None], ids).tolist()
-        self._draft.sampling_logprobs += picker.log_probability(
-            logits[None], temperature, ids
-        ).tolist()
+    def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: int) -> None:
+        ids, temperature = np.array([chosen]), np.array([[self._request.temperature]])
+        drawn_from = self._picker.log_probability(logits[None], temperature, ids)
+        self._writer.logprobs += target_logprobs(raw[None], ids).tolist()
+        self._writer.sampling_logprobs += drawn_from.tolist()
 
     def sample(self) -> Sample:
         """Draw to the end and return the whole."""
-        return self._draft.finish("".join(self))
+        return self._writer.finish("".join(self))

@@ -1,27 +1,67 @@
-"""What one stream has written: ids become text, and the text says when it ends."""
+"""What one sample has written: ids become text, and the text decides when it ends."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from charrnn.config import SamplingConfig
-from charrnn.sampling.limits import NoRepeat, StopTexts
-from charrnn.sampling.sample import StopReason
+from charrnn.sampling.prompt import Request
 from charrnn.vocab import EOS_ID, Vocabulary
+
+StopReason = Literal["eos", "stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One text drawn from a model."""
+
+    text: str
+    """What was written, without the prompt."""
+    prompt: str
+    seed: int
+    index: int
+    """Which sample of the seed it is."""
+    temperature: float
+    stop_reason: StopReason
+    """`eos`: the model ended it; `stop`: a stop text came; `length`: it reached the limit."""
+    logprobs: tuple[float, ...] | None = None
+    """If asked for: log-probability of each character under the model (temperature 1, nats), and
+    last that of EOS when `stop_reason` is `eos`."""
+    sampling_logprobs: tuple[float, ...] | None = None
+    """The same under the distribution that was drawn from, filters and temperature applied."""
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready record; the log-probabilities only if there are any."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 class Writer:
     """Turns the ids of one sample into text, until EOS or the length.
 
     Attributes:
+        request: what was asked for.
         written: whole characters so far.
-        stop_reason: why the text ended; None while it goes on.
+        stop_reason: why the text ended; None before its end.
+        logprobs: log-probability of each id under the model, if asked for.
+        sampling_logprobs: the same under the distribution that was drawn from.
     """
 
-    def __init__(self, vocabulary: Vocabulary, config: SamplingConfig) -> None:
+    def __init__(self, vocabulary: Vocabulary, request: Request, config: SamplingConfig) -> None:
         """Begin an empty text."""
+        self.request = request
         self.written = 0
         self.stop_reason: StopReason | None = None
+        self.logprobs: list[float] = []
+        self.sampling_logprobs: list[float] = []
+        self._vocabulary = vocabulary
+        self._config = config
         self._strings = vocabulary.strings
         self._length = config.length
 
@@ -40,16 +80,35 @@ class Writer:
         return ()
 
     def repeated(self) -> Sequence[int]:
-        """Return the ids that would repeat what the text must not repeat."""
+        """Return the ids that would repeat an N-gram that must not be repeated."""
         return ()
+
+    def finish(self, text: str) -> Sample:
+        """Return the sample, given the whole text that `add` has returned."""
+        config, reason = self._config, self.stop_reason or "length"
+        logprobs = sampling_logprobs = None
+        if config.logprobs:  # a stop text was drawn, too, and is not in the text
+            kept = len(self._vocabulary.encode(text)) + (reason == "eos")
+            logprobs = tuple(self.logprobs[:kept])
+            sampling_logprobs = tuple(self.sampling_logprobs[:kept])
+        return Sample(
+            text=text,
+            prompt=self.request.prompt,
+            seed=config.seed,
+            index=self.request.index,
+            temperature=self.request.temperature,
+            stop_reason=reason,
+            logprobs=logprobs,
+            sampling_logprobs=sampling_logprobs,
+        )
 
 
 class WatchfulWriter(Writer):
     """A writer that looks at every id: bytes of characters, stop texts, N-grams not to repeat."""
 
-    def __init__(self, vocabulary: Vocabulary, config: SamplingConfig) -> None:
+    def __init__(self, vocabulary: Vocabulary, request: Request, config: SamplingConfig) -> None:
         """Begin an empty text."""
-        super().__init__(vocabulary, config)
+        super().__init__(vocabulary, request, config)
         self._decoder = vocabulary.decoder()
         self._stops = StopTexts(config.stop)
         self._no_repeat = NoRepeat(config.no_repeat) if config.no_repeat else None
@@ -87,3 +146,71 @@ class WatchfulWriter(Writer):
 def is_watchful(vocabulary: Vocabulary, config: SamplingConfig) -> bool:
     """Return whether anything but EOS and the length depends on what has been written."""
     return bool(config.stop or config.no_repeat) or vocabulary.unit == "byte"
+
+
+def new_writer(vocabulary: Vocabulary, request: Request, config: SamplingConfig) -> Writer:
+    """Return the writer of a sample."""
+    kind = WatchfulWriter if is_watchful(vocabulary, config) else Writer
+    return kind(vocabulary, request, config)
+
+
+class StopTexts:
+    """Holds back the end of a text while it may be the beginning of a stop text."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        """Watch for any of `stops`, none of which is empty."""
+        self._stops = stops
+        self._beginnings = frozenset(stop[0] for stop in stops)
+        self._held = ""
+
+    def feed(self, character: str) -> tuple[str, bool]:
+        """Take one character; return what may be written now, and whether a stop text is whole.
+
+        The stop text itself is never written.
+        """
+        if not self._held and character not in self._beginnings:
+            return character, False
+        self._held += character
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            ready, self._held = self._held[: min(found)], ""
+            return ready, True
+        keep = max((self._overlap(stop) for stop in self._stops), default=0)
+        cut = len(self._held) - keep
+        ready, self._held = self._held[:cut], self._held[cut:]
+        return ready, False
+
+    def rest(self) -> str:
+        """Return what is still held back, at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _overlap(self, stop: str) -> int:
+        """Return the length of the longest end of the held text that begins `stop`."""
+        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
+            if self._held.endswith(stop[:length]):
+                return length
+        return 0
+
+
+class NoRepeat:
+    """Remembers every N-gram of an output, to forbid writing it again."""
+
+    def __init__(self, n: int) -> None:
+        """Watch N-grams of `n` ids."""
+        self._context = n - 1
+        self._ids: list[int] = []
+        self._followers: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+
+    def banned(self) -> list[int]:
+        """Return the ids that would complete an N-gram that has been written before."""
+        return self._followers.get(self._key(), [])
+
+    def add(self, chosen: int) -> None:
+        """Take the next id of the output."""
+        if len(self._ids) >= self._context:
+            self._followers[self._key()].append(chosen)
+        self._ids.append(chosen)
+
+    def _key(self) -> tuple[int, ...]:
+        return tuple(self._ids[len(self._ids) - self._context :])

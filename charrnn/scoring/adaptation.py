@@ -1,4 +1,4 @@
-"""Dynamic evaluation: a model that goes on learning from the text it has just scored.
+"""Dynamic evaluation: a model that learns from the text it has just scored.
 
 Krause, Kahembwe, Murray & Renals 2018, "Dynamic Evaluation of Neural Sequence Models". A window of
 text is scored first, then its gradient changes the weights for the next windows. Every character
@@ -10,8 +10,8 @@ With gradient g of the window's mean loss and v, the mean of g² over the window
 
 The paper takes v from the training data, which a model file does not hold; the mean over the text
 itself is as good after some dozen windows. Embedding and output, which hold what is particular to
-characters, follow the text faster than the recurrent weights between them. Of a merged model each
-part learns as it would alone.
+characters, follow the text faster than the recurrent weights between them. Each member of an
+ensemble learns as it would alone.
 
 Shapes: T characters of a window, V ids.
 """
@@ -19,9 +19,8 @@ Shapes: T characters of a window, V ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,16 +28,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
-from charrnn.config import ModelConfig
+from charrnn.batches.windows import shifted
+from charrnn.engine.logits import target_logprobs
 from charrnn.engine.network import State
 from charrnn.errors import ConfigError
-from charrnn.models.ensemble import together
+from charrnn.models.ensemble import Ensemble
 from charrnn.models.network import CharNetwork, NetworkState, detach
-from charrnn.scoring.logprobs import target_logprobs
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer
-from charrnn.scoring.text import block_score
-from charrnn.storage.merge import part_configs
+from charrnn.scoring.scorer import Scorer, block_score
 from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import UNK_ID
 
@@ -67,11 +64,11 @@ class AdaptationConfig:
     def __post_init__(self) -> None:
         """Check every field."""
         if not 0 < self.step < math.inf:
-            raise ConfigError(f"the adaptation step must be a positive number, got {self.step}")
+            raise ConfigError(f"must be a positive number, got {self.step}", field="step")
         if not 0 <= self.decay <= 1:
-            raise ConfigError(f"the adaptation decay must be in [0, 1], got {self.decay}")
+            raise ConfigError(f"must be in [0, 1], got {self.decay}", field="decay")
         if self.window < 1:
-            raise ConfigError(f"the adaptation window must be at least 1, got {self.window}")
+            raise ConfigError(f"must be at least 1, got {self.window}", field="window")
 
 
 class Adapter:
@@ -89,8 +86,8 @@ class Adapter:
         """Copy the weights."""
         self._scorer = scorer
         self._config = config or AdaptationConfig()
-        self._parts = part_configs(saved.config, saved.weights)
-        self._network = together([CharNetwork(part) for part in self._parts])
+        member = replace(saved.config, members=1)
+        self._network = Ensemble([CharNetwork(member) for _ in range(saved.config.members)])
         self._network.import_weights(saved.weights)
         self._network.eval()
         self._weights = list(self._network.parameters())
@@ -105,21 +102,20 @@ class Adapter:
     def score(self, pieces: Iterable[str]) -> Iterator[tuple[Score, Score]]:
         """Yield the static and the adapted score of each block of one text.
 
-        The state starts afresh with each text, the weights go on from the text before.
+        The state starts afresh with each text, the weights continue from the text before.
 
         Raises:
-            UnknownCharacterError: see `Scorer.encode`.
+            UnknownCharacterError: see `charrnn.vocab.encode_known`.
         """
         beginning = self._scorer.beginning
-        state, last = _torch_state(beginning.state, self._parts), beginning.last
+        state, last = _torch_state(beginning.state), beginning.last
         for block in self._scorer.read(pieces):
             static = block_score(block)
             logprobs = np.empty(len(block.targets))
             for start in range(0, len(block.targets), self._config.window):
                 part = slice(start, start + self._config.window)
                 targets = block.targets[part]
-                inputs = np.concatenate([[last], targets[:-1]])
-                logprobs[part], state = self._read(inputs, targets, state)
+                logprobs[part], state = self._read(shifted(targets, last), targets, state)
                 last = int(targets[-1])
             unknown = (block.targets == UNK_ID) & (static.n_unknown > 0)
             yield (
@@ -152,15 +148,16 @@ class Adapter:
             weight.lerp_(trained, self._config.decay)
 
 
-def _torch_state(state: State, parts: Sequence[ModelConfig]) -> NetworkState:
-    """Return the state of one stream of the NumPy engine as one lane of the parts, one by one."""
-    bounds = np.cumsum([part.hidden_size for part in parts])[:-1]
+def _torch_state(state: State) -> NetworkState:
+    """Return the state of one stream of the NumPy engine as one batch row of an ensemble."""
 
-    def lanes(array: NDArray[Any]) -> list[Tensor]:
-        return [torch.from_numpy(a.astype(np.float32))[None] for a in np.split(array, bounds)]
+    def row(array_H: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(array_H.astype(np.float32))[None]
 
-    layers = [
-        list(zip(*(lanes(array) for array in (layer.h, layer.c) if array.size), strict=True))
-        for layer in state.layers
+    return [
+        [
+            tuple(row(array_MH[m]) for array_MH in (layer.h, layer.c) if array_MH.size)
+            for layer in state.layers
+        ]
+        for m in range(len(state.layers[0].h))
     ]
-    return [layer[k] for k in range(len(parts)) for layer in layers]

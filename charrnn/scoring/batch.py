@@ -13,19 +13,19 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.batches.windows import shifted
+from charrnn.engine.logits import Floats, target_logprobs
 from charrnn.normalize import normalize
-from charrnn.scoring.logprobs import Floats, target_logprobs
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Encoded, Scorer
-from charrnn.scoring.text import score_pieces, scored
-from charrnn.vocab import EOS_ID, UNK_ID, code_points
+from charrnn.scoring.scorer import Scorer, score_pieces, scored
+from charrnn.vocab import EOS_ID, UNK_ID, Encoded, code_points
 
 BATCH_SIZE = 128
 WINDOW = 16
 """Characters between two looks at which rows have ended."""
 GROUP_TEXTS = 16_384
 GROUP_CHARS = 1 << 22
-"""Texts are sorted, and kept in memory, by groups of so many texts or characters."""
+"""Texts are sorted, and kept in memory, in groups of at most this size."""
 LONG = 20_000
 """A text of more characters is read alone."""
 
@@ -41,7 +41,8 @@ def score_many(
         batch_size: most texts read side by side.
 
     Raises:
-        UnknownCharacterError: see `Scorer.encode`; it names the text by its number, from 1.
+        UnknownCharacterError: see `charrnn.vocab.encode_known`; it names the text by its
+            number, from 1.
     """
     first = 1
     for group in _groups(texts):
@@ -139,12 +140,12 @@ def _batch_logprobs(
     Args:
         scorer: model and rules.
         targets_BT: ids, the longest row first.
-        lengths_B: how many of each row count.
+        lengths_B: number of targets in each row that count.
     """
     B, T = targets_BT.shape
     logprobs_BT = np.zeros((B, T))
     engine, (beginning, last) = scorer.engine, scorer.beginning
-    inputs_BT = np.concatenate([np.full((B, 1), last), targets_BT[:, :-1]], axis=1)
+    inputs_BT = shifted(targets_BT, last)
     working, state = B, engine.initial_state(B)
     state.assign(beginning)
     for start in range(0, T, WINDOW):

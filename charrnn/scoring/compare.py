@@ -1,4 +1,4 @@
-"""Two models on the same texts: how many bits one saves, and how sure that is."""
+"""Two models on the same texts: the bits that one saves, with a confidence interval."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.engine.logits import Floats
 from charrnn.errors import ConfigError
 from charrnn.scoring.score import Score
 from charrnn.vocab import Vocabulary
@@ -83,7 +84,7 @@ def compare(
 
     Raises:
         ConfigError: there is nothing to compare, the two did not score the same characters, or
-            so many are unknown that the difference would be about them.
+            most of the difference would be about unknown characters.
     """
     assert len(first) == len(second)
     totals = (Score.total(first), Score.total(second))
@@ -92,7 +93,7 @@ def compare(
     if any(total.n_skipped for total in totals) and vocabularies[0] != vocabularies[1]:
         raise ConfigError(
             "the two models skip different characters, and so score different texts: compare "
-            "them with --on-unknown unk"
+            "them with on-unknown set to unk"
         )
     for total in totals:
         if total.n_unknown > LARGEST_UNKNOWN_SHARE * total.n_chars:
@@ -122,7 +123,7 @@ def compare(
 
 
 def _bits(score: Score, vocabulary: Vocabulary | None) -> float:
-    """Return the bits of a text; with a vocabulary, UNK's characters are spelled out."""
+    """Return the bits of a text; with a vocabulary, its unknown characters are spelled out."""
     spelling = 0.0
     if vocabulary is not None and score.n_unknown:
         spelling = score.n_unknown * math.log2(CODE_POINTS - len(vocabulary.characters))
@@ -130,8 +131,8 @@ def _bits(score: Score, vocabulary: Vocabulary | None) -> float:
 
 
 def bootstrap(
-    differences: np.ndarray[Any, np.dtype[np.float64]],
-    sizes: np.ndarray[Any, np.dtype[np.float64]],
+    differences: Floats,
+    sizes: Floats,
     *,
     seed: int = 0,
 ) -> tuple[float, float]:

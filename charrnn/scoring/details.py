@@ -1,4 +1,4 @@
-"""Character by character: how surprising each was, and what was expected instead.
+"""Character by character, or word by word: how surprising each was, and what was expected instead.
 
 Shapes: T characters, V ids, K alternatives.
 """
@@ -6,18 +6,19 @@ Shapes: T characters, V ids, K alternatives.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn.scoring.logprobs import log_softmax
+from charrnn.engine.logits import log_softmax
+from charrnn.scoring.score import bits
 from charrnn.scoring.scorer import Block, Scorer
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, Vocabulary, utf8
 
 END, UNKNOWN = "<end>", "<unk>"
-"""How the events that are no character are called; a character's own name has length 1."""
+"""Names of the events that are no character; a character's own name has length 1."""
 
 
 class Alternative(NamedTuple):
@@ -47,7 +48,7 @@ class CharScore:
     @property
     def bits(self) -> float:
         """-log2 of its probability."""
-        return -self.logprob / math.log(2)
+        return bits(-self.logprob)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready record."""
@@ -69,10 +70,10 @@ def char_scores(
     Args:
         scorer: model and rules.
         pieces: the text, in any pieces.
-        alternatives: how many of the most probable characters to name at each place.
+        alternatives: number of most probable characters to name at each place.
 
     Raises:
-        UnknownCharacterError: see `Scorer.encode`.
+        UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
     labels = id_labels(scorer.vocabulary)
     count = min(alternatives, len(labels))
@@ -97,7 +98,7 @@ def char_scores(
 
 
 def id_labels(vocabulary: Vocabulary) -> list[str]:
-    """Return what each id is called."""
+    """Return the name of each id."""
     labels = list(vocabulary.strings)
     labels[UNK_ID], labels[EOS_ID] = UNKNOWN, END
     if vocabulary.unit == "byte":
@@ -116,3 +117,53 @@ def _names(block: Block, vocabulary: Vocabulary, labels: list[str]) -> Iterator[
     else:
         adds = (part for c in text for part in (c, *[""] * (len(utf8(c)) - 1)))
         yield from zip((labels[i] for i in block.targets.tolist()), adds, strict=True)
+
+
+@dataclass(frozen=True)
+class WordScore:
+    """A word, the white space between two words, or the end. They sum to the text."""
+
+    text: str
+    kind: str
+    """`word`: no white space; `space`: nothing else; `end`."""
+    n_chars: int
+    logprob: float
+    """In nats, given all that stands before."""
+
+    @property
+    def bits(self) -> float:
+        """-log2 of its probability."""
+        return bits(-self.logprob)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready record."""
+        return {
+            "word": self.text,
+            "kind": self.kind,
+            "n_chars": self.n_chars,
+            "logprob": self.logprob,
+            "bits": self.bits,
+        }
+
+
+def word_scores(characters: Iterable[CharScore]) -> Iterator[WordScore]:
+    """Group the events of a text into words and what lies between them."""
+    kind, events = "", list[CharScore]()
+    for one in characters:
+        now = kind  # a byte model's later bytes of a character belong to it
+        if one.text:
+            now = "space" if one.text.isspace() else "word"
+        elif one.character == END:
+            now = "end"
+        if now != kind and events:
+            yield _word(kind, events)
+            events = []
+        kind = now
+        events.append(one)
+    if events:
+        yield _word(kind, events)
+
+
+def _word(kind: str, events: Sequence[CharScore]) -> WordScore:
+    text = "".join(one.text for one in events)
+    return WordScore(text, kind, len(text), math.fsum(one.logprob for one in events))

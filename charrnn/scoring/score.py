@@ -1,4 +1,4 @@
-"""What a score is: sums and counts, and the quotients that are taken from them."""
+"""What a score is: exact sums and counts, and the quotients that are taken from them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from charrnn.scoring.sums import ExactSum
 from charrnn.vocab import Unknown
 
 FIELDS = (
@@ -23,6 +22,33 @@ FIELDS = (
     "perplexity_per_char",
 )
 """What a report gives of each score, in this order."""
+COUNTS = ("n_chars", "n_bytes", "n_scored", "n_unknown", "n_unknown_bytes", "n_skipped")
+
+
+def bits(nats: float) -> float:
+    """Return nats in bits."""
+    return nats / math.log(2)
+
+
+class ExactSum:
+    """A running sum of floats, exact to twice the digits of a float, in constant memory."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._high = 0.0
+        self._low = 0.0
+
+    def add(self, value: float) -> None:
+        """Add one number (Knuth's two-sum: the rounding error of the sum is itself a float)."""
+        high = self._high + value
+        back = high - self._high
+        self._low += (self._high - (high - back)) + (value - back)
+        self._high = high
+
+    @property
+    def value(self) -> float:
+        """The sum so far."""
+        return self._high + self._low
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +78,7 @@ class Score:
     @property
     def log2prob(self) -> float:
         """Logarithm to base 2 of the probability."""
-        return self.logprob / math.log(2)
+        return bits(self.logprob)
 
     @property
     def bits_per_char(self) -> float:
@@ -67,8 +93,8 @@ class Score:
     @property
     def perplexity_per_char(self) -> float:
         """2 to the power of bits per character."""
-        bits = self.bits_per_char
-        return math.inf if bits >= 1024 else 2.0**bits  # what a float cannot hold is infinite
+        exponent = self.bits_per_char
+        return math.inf if exponent >= 1024 else 2.0**exponent  # more than a float can hold
 
     @property
     def known(self) -> Score:
@@ -118,6 +144,3 @@ class Score:
             "bits_per_char_known": known.bits_per_char,
             "bits_per_byte_known": known.bits_per_byte,
         }
-
-
-COUNTS = ("n_chars", "n_bytes", "n_scored", "n_unknown", "n_unknown_bytes", "n_skipped")

@@ -1,33 +1,27 @@
-"""What is scored: the rules that turn a text into events, and where its reading begins."""
+"""What is scored and how: the rules that turn a text into events, and its reading from end to end.
+
+Shapes: T events of a block, V ids.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from charrnn.batches.windows import shifted
+from charrnn.config import Normalization, OnUnknown
+from charrnn.engine.logits import target_logprobs
 from charrnn.engine.network import Engine, State
-from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.normalize import Normalizer
-from charrnn.vocab import EOS_ID, UNK_ID, Ids, Unknown, Vocabulary, utf8
+from charrnn.scoring.score import Score
+from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Vocabulary, encode_known
 
-ON_UNKNOWN = ("unk", "skip", "error")
 CHUNK = 1024
 """Characters read at a time."""
-
-
-class Encoded(NamedTuple):
-    """A piece of text in ids, and what must be counted about it."""
-
-    text: str
-    """What is scored: the piece, less the characters left out."""
-    ids: Ids
-    n_bytes: int
-    n_skipped: int
-    n_unknown_bytes: int
-    unknown: tuple[Unknown, ...]
 
 
 class Beginning(NamedTuple):
@@ -72,15 +66,11 @@ class Scorer:
         vocabulary: Vocabulary,
         *,
         eos: bool = False,
-        on_unknown: str = "unk",
+        on_unknown: OnUnknown = "unk",
         context: str = "",
-        normalize: str = "none",
+        normalize: Normalization = "none",
     ) -> None:
         """Read the context."""
-        if on_unknown not in ON_UNKNOWN:
-            raise ConfigError(
-                f"--on-unknown must be one of {', '.join(ON_UNKNOWN)}, got {on_unknown!r}"
-            )
         self.engine = engine
         self.vocabulary = vocabulary
         self.eos = eos
@@ -88,11 +78,10 @@ class Scorer:
         self.context = context
         self.form = normalize
         state, last = engine.initial_state(), EOS_ID
-        for text in chunks(self.normalized([context]), CHUNK):
-            ids = self.encode(text, what="the context").ids
-            if len(ids):
-                engine.run(_shifted(ids, last), state)
-                last = int(ids[-1])
+        ids = self.encode("".join(self.normalized([context])), what="the context").ids
+        for start in range(0, len(ids), CHUNK):
+            engine.run(shifted(ids[start : start + CHUNK], last), state)
+            last = int(ids[start : start + CHUNK][-1])
         self.beginning = Beginning(state, last)
 
     def normalized(self, pieces: Iterable[str]) -> Iterator[str]:
@@ -103,45 +92,16 @@ class Scorer:
         yield normalizer.feed("", True)
 
     def encode(self, text: str, *, offset: int = 0, what: str = "the text") -> Encoded:
-        """Return a piece of text in ids, by the rule for unknown characters.
-
-        Args:
-            text: the piece.
-            offset: characters before it, for the positions in messages.
-            what: how a message calls it.
-
-        Raises:
-            UnknownCharacterError: there are unknown characters, and they are refused.
-        """
-        ids = self.vocabulary.encode(text)
-        n_bytes = len(utf8(text))
-        unknown_T = ids == UNK_ID
-        if not unknown_T.any():
-            return Encoded(text, ids, n_bytes, 0, 0, ())
-        named = tuple(
-            Unknown(item.character, item.position + offset)
-            for item in self.vocabulary.unknown(text)
-        )
-        if self.on_unknown == "error":
-            raise UnknownCharacterError(
-                f"{what} has characters the model has never seen: {list_unknown(named)}; leave "
-                "them out, or use --on-unknown unk or skip"
-            )
-        strange = {item.character for item in named}
-        n_lost_bytes = sum(len(utf8(c)) for c in text if c in strange)
-        if self.on_unknown == "skip":
-            kept = "".join(c for c in text if c not in strange)
-            n_skipped = len(text) - len(kept)
-            return Encoded(kept, ids[~unknown_T], n_bytes - n_lost_bytes, n_skipped, 0, named)
-        return Encoded(text, ids, n_bytes, 0, n_lost_bytes, named)
+        """Return a piece of normalised text in ids; see `charrnn.vocab.encode_known`."""
+        return encode_known(self.vocabulary, text, self.on_unknown, what=what, offset=offset)
 
     def read(self, pieces: Iterable[str]) -> Iterator[Block]:
-        """Read one text, however long, and yield it block by block of `CHUNK` characters.
+        """Read one text of any length, and yield it block by block of `CHUNK` characters.
 
         Where the text is cut into pieces makes no difference, not even to rounding.
 
         Raises:
-            UnknownCharacterError: see `encode`.
+            UnknownCharacterError: see `charrnn.vocab.encode_known`.
         """
         state, last = self.engine.copy_state(self.beginning.state), self.beginning.last
         offset = 0
@@ -150,23 +110,13 @@ class Scorer:
             offset += len(text)
             targets = encoded.ids.astype(np.int64)
             if len(targets):
-                yield Block(encoded, targets, self.engine.run(_shifted(targets, last), state))
+                yield Block(encoded, targets, self.engine.run(shifted(targets, last), state))
                 last = int(targets[-1])
             elif encoded.n_skipped:
                 yield Block(encoded, targets, np.empty((0, len(self.vocabulary))))
         if self.eos:
             logits = self.engine.run(np.array([last]), state)
-            yield Block(Encoded("", _NOTHING, 0, 0, 0, ()), np.array([EOS_ID]), logits)
-
-
-_NOTHING = np.empty(0, np.uint8)
-
-
-def _shifted(targets: NDArray[Any], last: int) -> NDArray[np.int64]:
-    """Return the ids that predict the targets `[T]`: each one's predecessor."""
-    inputs = np.empty(len(targets), np.int64)
-    inputs[0], inputs[1:] = last, targets[:-1]
-    return inputs
+            yield Block(self.encode(""), np.array([EOS_ID]), logits)
 
 
 def chunks(pieces: Iterable[str], size: int) -> Iterator[str]:
@@ -182,6 +132,70 @@ def chunks(pieces: Iterable[str], size: int) -> Iterator[str]:
         yield rest
 
 
-def list_unknown(unknown: tuple[Unknown, ...]) -> str:
-    """Name the first few of some unknown characters."""
-    return ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+def score_pieces(scorer: Scorer, pieces: Iterable[str], *, text: str = "") -> Score:
+    """Return the score of one text that comes in pieces, in memory that does not grow with it.
+
+    The first character is predicted from EOS and a zero state, or from the context.
+
+    Args:
+        scorer: model and rules.
+        pieces: the text.
+        text: the name of the score.
+
+    Raises:
+        UnknownCharacterError: see `charrnn.vocab.encode_known`.
+    """
+    return Score.total(score_blocks(scorer, pieces), text=text)
+
+
+def score_blocks(scorer: Scorer, pieces: Iterable[str]) -> Iterator[Score]:
+    """Yield the scores of consecutive blocks of one text, each given all that stands before it.
+
+    They sum to the score of the text. The end is a block of its own.
+    """
+    return map(block_score, scorer.read(pieces))
+
+
+def block_score(block: Block) -> Score:
+    """Return the score of one block."""
+    logprobs = target_logprobs(block.logits, block.targets)
+    return scored(
+        block.encoded,
+        text=block.encoded.text,
+        logprob=math.fsum(logprobs),
+        unknown_logprob=math.fsum(logprobs[block.targets == UNK_ID]),
+        ends=not block.encoded.text and len(logprobs) > 0,
+    )
+
+
+def scored(
+    encoded: Encoded,
+    *,
+    text: str = "",
+    logprob: float = 0.0,
+    unknown_logprob: float = 0.0,
+    ends: bool = False,
+) -> Score:
+    """Return the score of a piece of text: what is counted about it, and the sums given.
+
+    Args:
+        encoded: the piece.
+        text: the name of the score.
+        logprob: the sum over its events, in nats.
+        unknown_logprob: the part of UNK.
+        ends: the end is one of the events.
+    """
+    n_chars = len(encoded.text)
+    n_unknown = int(np.count_nonzero(encoded.ids == UNK_ID)) if encoded.n_unknown_bytes else 0
+    return Score(
+        text=text,
+        n_chars=n_chars,
+        n_bytes=encoded.n_bytes,
+        n_scored=n_chars + ends,
+        n_unknown=n_unknown,
+        logprob=logprob,
+        unknown_logprob=unknown_logprob if n_unknown else 0.0,
+        n_unknown_bytes=encoded.n_unknown_bytes,
+        n_skipped=encoded.n_skipped,
+        unknown=encoded.unknown,
+    )

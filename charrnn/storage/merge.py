@@ -1,40 +1,33 @@
-"""Several trained models as one, whose logits are the mean of theirs.
+"""Several trained models as one ensemble, whose logits are the mean of theirs.
 
 The softmax of a mean of logits is the normalised geometric mean of the models' probabilities, the
 logarithmic opinion pool (Heskes 1998): at least as good as the models are on average, and the
-better the more they differ, as models from other seeds do. No format and no engine need to know:
-layers side by side are one layer whose weights are blocks on a diagonal, zero elsewhere.
-
-Shapes: H hidden units, I inputs.
+better the more they differ, as models from other seeds do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import ModelConfig
-from charrnn.engine.matrix import block_bounds
+from charrnn.config import MAX_MEMBERS, ModelConfig
 from charrnn.errors import ConfigError
 from charrnn.storage.model_file import SavedModel, Weights
 
-Array = NDArray[np.float32]
-
 
 def merge_models(models: Sequence[SavedModel]) -> SavedModel:
-    """Return one model whose logits are the mean of the models' logits.
+    """Return the ensemble of all members of the models.
 
-    Its layers and its embedding are as wide as theirs together. The training record tells how the
-    models were trained.
+    The training record tells how the models were trained.
 
     Raises:
-        ConfigError: there are fewer than two, or they differ in cell, number of layers, alphabet,
-            treatment of the text, or in whether characters are embedded.
+        ConfigError: there are fewer than two models, they have too many members together, or they
+            differ in shape, alphabet, or treatment of the text.
     """
     if len(models) < 2:
         raise ConfigError("there is nothing to merge: give two models or more")
@@ -52,116 +45,59 @@ def merge_models(models: Sequence[SavedModel]) -> SavedModel:
                 f"models 1 and {number} cannot be merged: their alphabets differ; train them on "
                 "the same text"
             )
-    config = merge_configs([model.config for model in models])
+    members = [part for model in models for part in split_weights(model.config, model.weights)]
+    if len(members) > MAX_MEMBERS:
+        raise ConfigError(
+            f"an ensemble has at most {MAX_MEMBERS} members, and these models have {len(members)} "
+            "together: merge fewer"
+        )
     return SavedModel(
-        config=config,
+        config=replace(first.config, members=len(members)),
         vocabulary=first.vocabulary,
         text=first.text,
-        weights=merge_weights(config, [model.weights for model in models]),
+        weights=stack_weights(members),
         training=_record(models),
     )
 
 
 def require_different(models: Sequence[SavedModel]) -> None:
-    """Refuse to merge a model with itself.
+    """Refuse to merge a network with itself, as a model of its own or as a member of another.
 
     Raises:
-        ConfigError: two of the models have the same weights.
+        ConfigError: two members have the same weights.
     """
-    for (one, model), (two, other) in combinations(enumerate(models, 1), 2):
+    members = [
+        (number, model, part)
+        for number, model in enumerate(models, 1)
+        for part in split_weights(model.config, model.weights)
+    ]
+    for (one, model, part), (two, other, counterpart) in combinations(members, 2):
         if (
-            model.config == other.config
-            and model.vocabulary == other.vocabulary
-            and all(
-                np.array_equal(array, other.weights[name]) for name, array in model.weights.items()
-            )
+            model.vocabulary == other.vocabulary
+            and part.keys() == counterpart.keys()
+            and all(np.array_equal(array, counterpart[name]) for name, array in part.items())
         ):
+            which = (
+                f"models {one} and {two} have" if one != two else f"two members of model {one} have"
+            )
             raise ConfigError(
-                f"models {one} and {two} are the same, and merging them gains nothing: leave one "
+                f"{which} the same weights, and an ensemble gains nothing from a copy: leave one "
                 "out"
             )
 
 
-def merge_configs(configs: Sequence[ModelConfig]) -> ModelConfig:
-    """Return the shape of the merged model: as wide as the models together."""
-    return replace(
-        configs[0],
-        hidden_size=sum(config.hidden_size for config in configs),
-        embedding_size=sum(config.embedding_size for config in configs),
-    )
+def stack_weights(parts: Sequence[Weights]) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of an ensemble, as in `ModelConfig.weight_shapes`, from its members'."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
 
 
-def merge_weights(config: ModelConfig, parts: Sequence[Weights]) -> dict[str, Array]:
-    """Return the arrays of the merged model.
-
-    Args:
-        config: its shape.
-        parts: the arrays of each model.
-    """
-    return {
-        name: _merged(name, config, [part[name] for part in parts])
-        for name in config.weight_shapes()
-    }
-
-
-def split_weights(configs: Sequence[ModelConfig], weights: Weights) -> list[dict[str, Array]]:
-    """Return the arrays of each of the models that were merged: `merge_weights` undone.
-
-    The output biases are all the same, their mean.
-
-    Args:
-        configs: the shape of each.
-        weights: of the merged model.
-    """
-    names = configs[0].weight_shapes()
-    parts = {name: _parts(name, configs, weights[name]) for name in names}
-    return [{name: parts[name][k] for name in names} for k in range(len(configs))]
-
-
-def part_configs(config: ModelConfig, weights: Weights) -> list[ModelConfig]:
-    """Return the shapes of the models that were merged; a model that was not is its only part."""
-    inner = [name for name in config.weight_shapes() if _is_square(name)]
-    found = set(block_bounds(weights[inner[0]])).intersection(
-        *(block_bounds(weights[name]) for name in inner[1:])
-    )
-    bounds = sorted(found)
-    hidden = [end - start for start, end in pairwise(bounds)]
-    embedding = [0] * len(hidden)
-    if config.embedding_size:
-        rows_GHE = np.reshape(weights["layers.0.weight_ih"], (config.gates, bounds[-1], -1))
-        used = [np.any(rows_GHE[:, start:end], axis=(0, 1)) for start, end in pairwise(bounds)]
-        embedding = [int(columns.sum()) for columns in used]
-        if not np.array_equal(np.repeat(np.arange(len(used)), embedding), np.argmax(used, axis=0)):
-            return [config]
-    if len(hidden) == 1 or min(hidden) == 1:  # single units only look like models
-        return [config]
-    sizes = zip(hidden, embedding, strict=True)
-    return [replace(config, hidden_size=h, embedding_size=e) for h, e in sizes]
-
-
-def _parts(name: str, configs: Sequence[ModelConfig], array: Array) -> list[Array]:
-    """Return one array of each model: `_merged` undone."""
-    if name == "output.bias":
-        return [array] * len(configs)
-    units = np.cumsum([config.hidden_size for config in configs])[:-1]
-    if name == "output.weight":
-        scale = np.float32(len(configs))
-        return [part * scale for part in np.split(array, units, axis=1)]
-    embedded = np.cumsum([config.embedding_size for config in configs])[:-1]
-    if name == "embedding.weight":
-        return np.split(array, embedded, axis=1)
-    gates = [np.split(gate, units) for gate in np.split(array, configs[0].gates)]
-    if not _reads_alike(name, configs[0]):
-        bounds = units if _is_square(name) else embedded
-        gates = [
-            [np.split(rows, bounds, axis=1)[k] for k, rows in enumerate(gate)] for gate in gates
-        ]
-    return [np.concatenate(blocks) for blocks in zip(*gates, strict=True)]
-
-
-def _is_square(name: str) -> bool:
-    """Say whether an array is made of square blocks `[H, H]`."""
-    return "weight_hh" in name or ("weight_ih" in name and not name.startswith("layers.0."))
+def split_weights(config: ModelConfig, weights: Weights) -> list[Weights]:
+    """Return the arrays of each member: `stack_weights` undone."""
+    if config.members == 1:
+        return [weights]
+    return [{name: array[k] for name, array in weights.items()} for k in range(config.members)]
 
 
 def _traits(model: SavedModel) -> dict[str, Any]:
@@ -172,45 +108,11 @@ def _traits(model: SavedModel) -> dict[str, Any]:
         "cell": config.cell,
         "nonlinearity": config.nonlinearity,
         "layers": config.num_layers,
-        "embedding": "a vector" if config.embedding_size else "one-hot",
+        "hidden size": config.hidden_size,
+        "embedding size": config.embedding_size or "one-hot",
         "documents": text.documents,
         "normalization": text.normalize,
     }
-
-
-def _merged(name: str, config: ModelConfig, parts: Sequence[Array]) -> Array:
-    """Return one array of the merged model.
-
-    Args:
-        name: of the array.
-        config: of the merged model.
-        parts: the models' arrays of that name.
-    """
-    if name == "output.bias":
-        return np.asarray(np.mean(parts, axis=0), np.float32)
-    if name == "output.weight":
-        parts = [part / np.float32(len(parts)) for part in parts]
-    if name in ("output.weight", "embedding.weight"):
-        return np.concatenate(parts, axis=1)
-    join = np.concatenate if _reads_alike(name, config) else _block_diagonal
-    gates = zip(*(np.split(part, config.gates) for part in parts), strict=True)
-    return np.concatenate([join(blocks) for blocks in gates])
-
-
-def _reads_alike(name: str, config: ModelConfig) -> bool:
-    """Say whether an array multiplies the same in all models, so that rows are only stacked."""
-    return "bias" in name or (name == "layers.0.weight_ih" and not config.embedding_size)
-
-
-def _block_diagonal(blocks: Sequence[Array]) -> Array:
-    """Return the blocks `[H, I]` on the diagonal of one array, with zeros beside them."""
-    rows, columns = (sum(block.shape[axis] for block in blocks) for axis in (0, 1))
-    whole = np.zeros((rows, columns), np.float32)
-    row = column = 0
-    for block in blocks:
-        whole[row : row + block.shape[0], column : column + block.shape[1]] = block
-        row, column = row + block.shape[0], column + block.shape[1]
-    return whole
 
 
 def _record(models: Sequence[SavedModel]) -> dict[str, Any]:

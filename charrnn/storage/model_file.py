@@ -6,12 +6,11 @@ The header's metadata has one entry, `charrnn`, a JSON object:
     model           the ModelConfig
     vocabulary      the Vocabulary's record
     text            the TextConfig
-    training        what it was trained on, how, and how well it did (free-form, informative)
+    training        what it was trained on, how, and its loss (free-form, informative)
 
-The arrays are those of `ModelConfig.weight_shapes`, in float32 (as training writes them) or in
-float16 (half the bytes, as in the model that ships with charrnn). Both belong to format 1 from its
-first day, so a model in float16 needs no new number: every reader of format 1 accepts it. Whatever
-the file has, a loaded model is float32.
+The arrays are those of `ModelConfig.weight_shapes`: an ensemble's have a leading axis of its
+members, those of a single network do not. They are float32, as training writes them, or float16, in
+half the bytes, as in the bundled model; a loaded model is float32. Both types belong to format 1.
 
 Nothing in the file is executed, and a file from a stranger can at worst be refused: names, shapes
 and types are compared with the config before an array is read.
@@ -62,7 +61,7 @@ def save_model(path: Path, model: SavedModel, *, dtype: str = "float32") -> None
     The same model gives the same bytes.
 
     Args:
-        path: where to.
+        path: where to write.
         model: what to write.
         dtype: of the arrays in the file: `float32`, or `float16` for half the size, each weight
             rounded to about three decimal digits.

@@ -1,57 +1,217 @@
-"""The resume state: everything a stopped run needs to go on exactly as if it had not stopped.
+"""The files of a run: the best and the last model, the metrics, and the resume state.
 
-One safetensors file: the network's weights, the optimiser's moments, the carried state of the
-lanes and the random generators as arrays; counters, settings and the lanes' position as JSON.
+The resume state is everything a stopped run needs to continue exactly as if it had not stopped. It
+is one safetensors file: the network's weights, the optimisers' moments, the carried state of the
+batch rows and the random generators as arrays; counters, settings and the position in the text as
+JSON.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torch.optim import Optimizer
 
+from charrnn import events
+from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.corpus.corpus import Corpus
 from charrnn.errors import RunError
-from charrnn.models.ensemble import Network
 from charrnn.models.network import NetworkState
 from charrnn.storage.atomic import atomic_writer
+from charrnn.storage.model_file import SavedModel, load_model, save_model
+from charrnn.storage.runs import RunDirectory
+from charrnn.training.learner import Learner
 
 RECORD_KEY = "charrnn_resume"
+METRICS = {
+    "step": "step",
+    "progress": "progress",
+    "epoch": "epoch",
+    "elapsed_s": "elapsed_s",
+    "train_loss_nats": "train_loss",
+    "val_loss_nats": "val_loss",
+    "temperature": "temperature",
+    "learning_rate": "learning_rate",
+    "chars_per_s": "chars_per_s",
+}
+"""The fields of a row of metrics.jsonl, and those of the event that they come from."""
 
 
-def save_checkpoint(
-    path: Path,
-    network: Network,
-    optimizers: Sequence[Optimizer],
-    generators: Sequence[torch.Generator],
-    state: NetworkState,
-    record: dict[str, Any],
-) -> None:
-    """Write the resume state atomically.
+def metrics_row(evaluated: events.Evaluated) -> dict[str, Any]:
+    """Return the row of metrics.jsonl of an evaluation."""
+    return {name: getattr(evaluated, source) for name, source in METRICS.items()}
 
-    Raises:
-        StorageError: the file cannot be written.
+
+class RunFiles:
+    """Writes the files of one run, and goes back to them.
+
+    Args:
+        run: where they are.
+        corpus: what is learned.
+        model: shape of the network.
+        training: how it is trained.
     """
-    arrays: dict[str, Tensor] = {}
-    for name, parameter in network.named_parameters():
-        arrays[f"weights/{name}"] = parameter.detach()
-        for optimizer in optimizers:
-            for key, value in optimizer.state.get(parameter, {}).items():
-                arrays[f"optimizer/{name}/{key}"] = value
-    for k, parts in enumerate(state):
-        for j, part in enumerate(parts):
-            arrays[f"state/{k}/{j}"] = part.detach()
-    for k, generator in enumerate(generators):
-        arrays[f"rng/{k}"] = generator.get_state()
-    arrays = {name: array.cpu().contiguous().clone() for name, array in arrays.items()}
-    with atomic_writer(path) as file:
-        file.write(safetensors.torch.save(arrays, {RECORD_KEY: json.dumps(record)}))
+
+    def __init__(
+        self, run: RunDirectory, corpus: Corpus, model: ModelConfig, training: TrainingConfig
+    ) -> None:
+        """Write nothing yet."""
+        self._run = run
+        self._corpus = corpus
+        self._model = model
+        self._training = training
+
+    def model_of(
+        self, learner: Learner, evaluated: events.Evaluated, curve: list[dict[str, Any]]
+    ) -> SavedModel:
+        """Return the network as it is now, calibrated, with the record of its training.
+
+        Args:
+            learner: has the network.
+            evaluated: what has been measured of it.
+            curve: the rows of metrics.jsonl.
+        """
+        corpus = self._corpus
+        weights = learner.network.export_weights()
+        for name in weights:
+            if name.startswith("output."):
+                weights[name] = weights[name] / np.float32(evaluated.temperature)
+        return SavedModel(
+            config=self._model,
+            vocabulary=corpus.vocabulary,
+            text=corpus.config.text,
+            weights=weights,
+            training={
+                "corpus": {
+                    "name": corpus.name,
+                    "sha256": corpus.sha256,
+                    "n_chars": corpus.n_chars,
+                    "n_train": corpus.n_train,
+                    "encodings": list(corpus.encodings),
+                    "newlines": list(corpus.newlines),
+                },
+                "config": self._training.to_dict(),
+                "dtype": learner.dtype,
+                "device": learner.device.type,
+                "step": evaluated.step,
+                "progress": evaluated.progress,
+                "epochs": evaluated.epoch,
+                "elapsed_s": evaluated.elapsed_s,
+                "val_loss_nats": evaluated.val_loss,
+                "temperature": evaluated.temperature,
+                "train_loss_nats": evaluated.train_loss,
+                "curve": curve,
+            },
+        )
+
+    def save_best(self, saved: SavedModel) -> None:
+        """Keep the best model so far; one kept as the last at an earlier stop no longer is.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        save_model(self._run.model, saved)
+        self._run.last.unlink(missing_ok=True)
+
+    def save_last(self, saved: SavedModel) -> None:
+        """Keep the model at the end of the run beside the best one.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        save_model(self._run.last, saved)
+
+    def save_best_at_stop(self, saved: SavedModel) -> None:
+        """Keep the best model so far, but only until the run is resumed.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+        if self._run.model.exists():
+            with atomic_writer(self._run.set_aside) as file:
+                file.write(self._run.model.read_bytes())
+        self.save_best(saved)
+
+    def undo_stop(self) -> None:
+        """Put the best model of the evaluations back in its place."""
+        if self._run.set_aside.exists():
+            os.replace(self._run.set_aside, self._run.model)
+
+    def save_state(
+        self, learner: Learner, record: Mapping[str, Any], metrics: list[dict[str, Any]]
+    ) -> None:
+        """Write the metrics and the resume state.
+
+        Args:
+            learner: whose arrays and record are saved.
+            record: JSON values to save beside them.
+            metrics: the rows of metrics.jsonl.
+
+        Raises:
+            StorageError: a file cannot be written.
+        """
+        record = {
+            "model": self._model.to_dict(),
+            "training": self._training.to_dict(),
+            **record,
+            **learner.to_record(),
+        }
+        with atomic_writer(self._run.resume) as file:
+            metadata = {RECORD_KEY: json.dumps(record)}
+            file.write(safetensors.torch.save(_arrays(learner), metadata))
+        if metrics:
+            self._run.write_metrics(metrics)
+
+    def restore(self, learner: Learner, record: Mapping[str, Any]) -> None:
+        """Put a learner back to the resume state.
+
+        Args:
+            learner: of the same run.
+            record: what `read_record` says of the resume state.
+
+        Raises:
+            RunError: the state does not fit.
+        """
+        try:
+            read = safetensors.torch.load_file(self._run.resume, device="cpu")
+            # copies lie where torch aligns them: products of others differ in their last bits
+            _load_arrays(learner, {name: array.clone() for name, array in read.items()})
+            learner.load_record(record)
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+        ) as error:
+            raise unfit(self._run.resume, error) from error
+
+    def add_verdict(self, verdict: events.Verdict) -> None:
+        """Write into the models what the whole run has shown.
+
+        Raises:
+            ModelFileError: a model has been damaged since it was saved.
+            StorageError: a file cannot be written.
+        """
+        for path in (self._run.model, self._run.last):
+            if path.exists():
+                saved = load_model(path)
+                training = {**saved.training, "verdict": dataclasses.asdict(verdict)}
+                save_model(path, dataclasses.replace(saved, training=training))
+
+    def close(self) -> None:
+        """Remove the resume state of a finished run."""
+        self._run.resume.unlink(missing_ok=True)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -65,45 +225,90 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {})[RECORD_KEY])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"the resume state {path} cannot be read ({error})") from error
-    assert isinstance(record, dict)
+    if not isinstance(record, dict):
+        raise RunError(f"the resume state {path} cannot be read: its record is not an object")
     return record
 
 
-def load_checkpoint(
-    path: Path,
-    network: Network,
-    optimizers: Sequence[Optimizer],
-    generators: Sequence[torch.Generator],
-    device: torch.device,
-) -> NetworkState:
-    """Put weights, optimiser and random state back, and return the lanes' carried state.
+def unfit(path: Path, error: Exception) -> RunError:
+    """Return the error of a resume state that another charrnn wrote, or that is damaged."""
+    return RunError(f"the resume state {path} does not fit this run ({error}): start a new one")
+
+
+def _arrays(learner: Learner) -> dict[str, Tensor]:
+    """Return all arrays of a learner by the names they have in the file."""
+    arrays: dict[str, Tensor] = {}
+    for name, parameter in learner.network.named_parameters():
+        arrays[f"weights/{name}"] = parameter.detach()
+        for optimizer in learner.optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                arrays[f"optimizer/{name}/{key}"] = value
+    for path, part in _parts(learner.state):
+        arrays[path] = part.detach()
+    for k, generator in enumerate(learner.generators):
+        arrays[f"rng/{k}"] = generator.get_state()
+    return {name: array.cpu().contiguous().clone() for name, array in arrays.items()}
+
+
+def _parts(state: NetworkState) -> list[tuple[str, Tensor]]:
+    """Return the tensors of a state, and where each is: member, layer, part."""
+    return [
+        (f"state/{m}/{k}/{j}", part)
+        for m, layers in enumerate(state)
+        for k, parts in enumerate(layers)
+        for j, part in enumerate(parts)
+    ]
+
+
+def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor]) -> None:
+    """Put weights, optimisers, carried state and random generators back.
+
+    Kernels trust the shapes and types of an optimiser's arrays, so all are checked first.
 
     Raises:
-        RunError: the file does not fit the network.
+        LookupError, ValueError, RuntimeError: an array is missing or does not fit.
     """
-    try:
-        arrays = safetensors.torch.load_file(path, device="cpu")
-        parameters = dict(network.named_parameters())
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(arrays[f"weights/{name}"])
-        owners = {p: o for o in optimizers for g in o.param_groups for p in g["params"]}
-        for optimizer in optimizers:
-            optimizer.state.clear()
-        for name, array in arrays.items():
-            kind, _, rest = name.partition("/")
-            if kind == "optimizer":
-                parameter_name, _, key = rest.rpartition("/")
-                parameter = parameters[parameter_name]
-                # fused AdamW wants its step counter on the device, too
-                owners[parameter].state[parameter][key] = array.to(device)
-        for k, generator in enumerate(generators):
-            generator.set_state(arrays[f"rng/{k}"])
-        return [
-            tuple(arrays[f"state/{k}/{j}"].to(device) for j in range(len(parts)))
-            for k, parts in enumerate(network.initial_state(1))
+    parameters = dict(learner.network.named_parameters())
+    owners = {p: o for o in learner.optimizers for g in o.param_groups for p in g["params"]}
+    zero = learner.network.initial_state(learner.windows.batch_size)
+    moments: list[tuple[Tensor, str, Tensor]] = []
+    for name, array in arrays.items():
+        kind, _, rest = name.partition("/")
+        if kind == "optimizer":
+            owner, _, key = rest.rpartition("/")
+            _require(name, array, () if key == "step" else parameters[owner].shape)
+            moments.append((parameters[owner], key, array))
+    for name, parameter in parameters.items():
+        _require(f"weights/{name}", arrays[f"weights/{name}"], parameter.shape)
+    for name, part in _parts(zero):
+        rows = min(len(arrays[name]), len(part))  # of documents, some may have ended
+        _require(name, arrays[name], (rows, *part.shape[1:]))
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(arrays[f"weights/{name}"])
+    for optimizer in learner.optimizers:
+        optimizer.state.clear()
+    for weight, key, array in moments:
+        # fused AdamW wants its step counter on the device, too
+        owners[weight].state[weight][key] = array.to(learner.device)
+    for k, generator in enumerate(learner.generators):
+        generator.set_state(arrays[f"rng/{k}"])
+    learner.state = [
+        [
+            tuple(arrays[f"state/{m}/{k}/{j}"].to(learner.device) for j in range(len(parts)))
+            for k, parts in enumerate(layers)
         ]
-    except (SafetensorError, OSError, KeyError, RuntimeError) as error:
-        raise RunError(f"the resume state {path} does not fit this run ({error})") from error
+        for m, layers in enumerate(zero)
+    ]
+
+
+def _require(name: str, array: Tensor, shape: tuple[int, ...]) -> None:
+    """Check an array of the resume state.
+
+    Raises:
+        ValueError: it has another shape, or no floating-point numbers.
+    """
+    if tuple(array.shape) != tuple(shape) or not array.is_floating_point():
+        raise ValueError(f"{name} has another shape or type")

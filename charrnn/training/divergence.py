@@ -9,15 +9,23 @@ from pathlib import Path
 from charrnn.errors import DivergenceError
 
 CHECK_EVERY = 16
-"""Steps between looks at whether the loss is still sound."""
+"""Steps whose mean loss is judged together."""
 EXPLOSION, EXPLOSION_FROM = 1.5, 100
-"""A loss so many times that of chance, from this step on, is an explosion."""
+"""A loss this many times that of chance is an explosion, from this step on."""
 MAX_ROLLBACKS = 3
 ROLLBACK_SCALE = 0.3
 
 
 def has_diverged(loss: float | None, step: int, vocab_size: int) -> bool:
-    """Say whether a mean loss in nats is no number, or far worse than chance; None is sound."""
+    """Say whether the mean loss of the recent steps, in nats, is no number or far above chance.
+
+    A healthy run may spike in its first steps, but does not stay there.
+
+    Args:
+        loss: since the previous check; None is sound.
+        step: steps taken.
+        vocab_size: number of ids, among which chance would choose.
+    """
     if loss is None:
         return False
     if not math.isfinite(loss):
@@ -34,7 +42,10 @@ class Caution:
     """All learning rates are multiplied by this."""
 
     def after_explosion(self, model: Path) -> Caution:
-        """Return the caution with which to try again; `model` is where the best one would be.
+        """Return the caution with which to try again.
+
+        Args:
+            model: where the best model would be.
 
         Raises:
             DivergenceError: it has happened too often.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,21 +11,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from charrnn.batches.documents import DocumentBatches
-from charrnn.batches.lanes import Lanes, fit_window
-from charrnn.batches.windows import Window
+from charrnn.batches.text import TextBatches
+from charrnn.batches.windows import Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
-from charrnn.models.ensemble import split_state, together
+from charrnn.models.ensemble import Ensemble, transfer_weights
 from charrnn.models.network import CharNetwork, NetworkState, detach
-from charrnn.models.transfer import transfer_weights
 from charrnn.storage.model_file import SavedModel
-from charrnn.training.loss import Measured, corpus_windows, measure, window_loss
-from charrnn.training.memory import keep_freed_memory
-from charrnn.training.meter import Meter
-from charrnn.training.muon import Muon
-from charrnn.training.optimizers import build_optimizers
-from charrnn.training.system import choose_device, choose_dtype
-from charrnn.training.workers import Workers
+from charrnn.training.loss import Measured, Meter, corpus_windows, measure, window_loss
+from charrnn.training.optimizers import Muon, build_optimizers
+from charrnn.training.system import Workers, choose_device, choose_dtype
 
 
 class Learner:
@@ -48,30 +44,28 @@ class Learner:
         initial: SavedModel | None = None,
     ) -> None:
         """Seed torch, and build the network and the windows."""
-        keep_freed_memory()
         self.corpus = corpus
         self.device = choose_device(training.device)
-        self.dtype = training.dtype
+        self.dtype: str = training.dtype
         self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
         torch.manual_seed(training.seed)
-        self.members = [
+        members = [
             CharNetwork(
-                model,
+                replace(model, members=1),
                 dropout=training.dropout,
                 input_dropout=training.input_dropout,
                 recurrent_dropout=training.recurrent_dropout,
                 generator=_fresh_generator(self.device),
             ).to(self.device)
-            for _ in range(training.members)
+            for _ in range(model.members)
         ]
-        """Each learns for itself."""
-        self.network = together(self.members)
-        """What is evaluated and saved."""
+        self.network = Ensemble(members)
+        """Each member learns for itself; the ensemble is evaluated and saved."""
         if initial is not None:
             fresh = self.network.export_weights()
             self.network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
-        self._optimizers = [build_optimizers(member, training) for member in self.members]
-        self._workers = Workers(training.members, self.device)
+        self._optimizers = [build_optimizers(member, training) for member in members]
+        self._workers = Workers(model.members, self.device)
         self.windows = _training_windows(corpus, training)
         self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
         """Carried from window to window, detached."""
@@ -81,26 +75,25 @@ class Learner:
     def settle_dtype(self) -> None:
         """Replace the precision `auto` by the one that suits the machine."""
         if self.dtype == "auto":
-            self.dtype = choose_dtype(self.device, self.members[0].config.hidden_size)
+            self.dtype = choose_dtype(self.device, self.network.config.hidden_size)
 
     def take_step(self, rate_factor: float) -> tuple[Tensor, int]:
         """Read one window, update the weights, and return the summed loss and its count.
 
-        The loss of several members is the mean of theirs.
+        The loss of an ensemble is the mean of its members'.
 
         Args:
             rate_factor: learning rates as a share of their peaks.
         """
         window = self.windows.next_window()
-        states = split_state(self.state, len(self.members))
 
         def learn(
             member: CharNetwork, optimizers: list[Optimizer], state: NetworkState
         ) -> tuple[Tensor, NetworkState]:
             return self._learn(member, optimizers, rate_factor, window, state)
 
-        outcomes = self._workers.map(learn, self.members, self._optimizers, states)
-        self.state = [layer for _, state in outcomes for layer in state]
+        outcomes = self._workers.map(learn, self.network.members, self._optimizers, self.state)
+        self.state = [state for _, state in outcomes]
         loss = torch.stack([loss for loss, _ in outcomes]).mean()
         self.meter.add(loss, window.n_targets)
         return loss, window.n_targets
@@ -141,7 +134,7 @@ class Learner:
     @property
     def generators(self) -> list[torch.Generator]:
         """Of the members' dropout masks."""
-        return [member.generator for member in self.members if member.generator is not None]
+        return [m.generator for m in self.network.members if m.generator is not None]
 
     @property
     def learning_rate(self) -> float:
@@ -149,7 +142,7 @@ class Learner:
         return float(self.optimizers[0].param_groups[0]["lr"])
 
     def measure(
-        self, *, validation: bool, logit_scale: float | None = 1.0, limit: int | None = None
+        self, *, validation: bool, temperature: float | None = 1.0, limit: int | None = None
     ) -> Measured:
         """Return the loss on one part of the corpus, in nats per character.
 
@@ -157,28 +150,28 @@ class Learner:
 
         Args:
             validation: read the validation text, or else the training text.
-            logit_scale: factor of the logits; None for the one that fits the text best.
-            limit: stop after so many characters.
+            temperature: divides the logits; None for the one that fits the text best.
+            limit: stop after this number of characters.
         """
         windows = corpus_windows(self.corpus, validation=validation, limit=limit)
-        return measure(self.network, windows, self.device, self.dtype, logit_scale=logit_scale)
+        return measure(self.network, windows, self.device, self.dtype, temperature=temperature)
 
     def to_record(self) -> dict[str, Any]:
-        """Return what goes on beside the arrays of a checkpoint, as JSON values."""
+        """Return what a checkpoint holds beside the arrays, as JSON values."""
         return {
             "dtype": self.dtype,
             "meter": self.meter.state(),
             "muon_steps": [muon.steps for muon in self._muons],
-            "lanes": self.windows.state_dict(),
+            "windows": self.windows.state_dict(),
         }
 
     def load_record(self, record: Mapping[str, Any]) -> None:
-        """Go back to a state saved by `to_record`."""
+        """Restore what `to_record` returned."""
         self.dtype = record["dtype"]
         self.meter.load(record["meter"])
         for muon, steps in zip(self._muons, record["muon_steps"], strict=True):
             muon.steps = int(steps)
-        self.windows.load_state_dict(record["lanes"])
+        self.windows.load_state_dict(record["windows"])
 
 
 def _fresh_generator(device: torch.device) -> torch.Generator:
@@ -186,12 +179,12 @@ def _fresh_generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
-def _training_windows(corpus: Corpus, training: TrainingConfig) -> Lanes | DocumentBatches:
+def _training_windows(corpus: Corpus, training: TrainingConfig) -> TextBatches | DocumentBatches:
     """Return the training windows that suit the corpus, smaller than asked for if it is short."""
     batch_size, bptt = fit_window(corpus.n_train, training.batch_size, training.bptt)
     documents = corpus.documents
     if documents is None:
-        return Lanes(
+        return TextBatches(
             corpus.train_ids,
             newline_id=corpus.newline_id,
             batch_size=batch_size,

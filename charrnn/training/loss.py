@@ -1,9 +1,17 @@
-"""Measuring a network on a text."""
+"""The loss of a network on a text, and the temperature that calibrates it.
+
+A network is overconfident on text it was not trained on. At every evaluation, the temperature that
+fits the validation text best is found, and the output weights of the model that is saved are
+divided by it: temperature scaling, Guo et al. 2017. So models are judged as they will be used. One
+number fitted to thousands of characters leaves the validation text as good a judge as before.
+
+Shapes: B batch rows, T characters of a window, N targets that count, V ids.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,15 +24,65 @@ from charrnn.batches.documents import document_windows
 from charrnn.batches.evaluation import evaluation_windows
 from charrnn.batches.windows import IGNORE, Window
 from charrnn.corpus.corpus import Corpus
-from charrnn.models.ensemble import Network
-from charrnn.models.network import NetworkState, detach
-from charrnn.training.calibration import MOST_CHARS, MOST_LOGITS, fit_scale
+from charrnn.models.ensemble import Ensemble
+from charrnn.models.network import CharNetwork, NetworkState, detach, select_rows
 from charrnn.training.system import autocast
 from charrnn.vocab import Ids
 
-LANES = 64
-WINDOW = 128
-WARMUP = 256
+ROWS, WINDOW, WARMUP = 64, 128, 256
+"""Batch rows that read a text to measure it, their window, and the uncounted characters that each
+reads before its part."""
+FIT_CHARS, FIT_LOGITS = 50_000, 2**25
+"""Characters that the temperature is fitted to; fewer where a large alphabet makes more logits
+(128 MiB) of them."""
+FIT_ROUNDS, FIT_STEP = 2, 0.1
+FIT_RANGE = 0.5, 1.5
+"""Of the inverse temperature."""
+
+Network = CharNetwork | Ensemble
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What reading a text has shown."""
+
+    loss: float
+    """Mean cross-entropy at this temperature, in nats per character."""
+    temperature: float
+    """What the logits were divided by."""
+
+
+class Meter:
+    """A running mean that does not wait for the device: sums there, division when asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        """Start empty."""
+        self._sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._count = 0
+
+    def add(self, loss: Tensor, count: int) -> None:
+        """Take a summed loss and the number of characters in it."""
+        self._sum += loss
+        self._count += count
+
+    def mean(self) -> float | None:
+        """Return the mean in nats per character; None if empty."""
+        return float(self._sum) / self._count if self._count else None
+
+    def take(self) -> float | None:
+        """Return the mean and start again."""
+        mean = self.mean()
+        self.load([0.0, 0])
+        return mean
+
+    def state(self) -> list[float]:
+        """Return sum and count as JSON values."""
+        return [float(self._sum), self._count]
+
+    def load(self, state: list[float]) -> None:
+        """Restore what `state` returned."""
+        self._sum.fill_(state[0])
+        self._count = int(state[1])
 
 
 def window_loss(
@@ -45,6 +103,93 @@ def window_loss(
     return loss, after
 
 
+def corpus_windows(
+    corpus: Corpus, *, validation: bool, limit: int | None = None
+) -> Iterator[Window]:
+    """Yield windows that measure one part of a corpus: its text, or its documents with EOS.
+
+    Args:
+        corpus: encoded text.
+        validation: the validation part, or else the training part.
+        limit: stop after this number of ids.
+    """
+    if corpus.documents is None:
+        ids = corpus.val_ids if validation else corpus.train_ids
+        yield from text_windows(ids, limit=limit)
+        return
+    left = math.inf if limit is None else limit
+    for spans in corpus.documents.all_spans(validation=validation):
+        lengths = np.cumsum(spans[:, 1] - spans[:, 0])
+        spans = spans[: int(np.searchsorted(lengths, left)) + 1]
+        yield from document_windows(corpus.ids, spans, batch_size=ROWS, bptt=WINDOW)
+        left -= int(lengths[-1]) if len(lengths) else 0
+        if left <= 0:
+            return
+
+
+def text_windows(ids: Ids, *, limit: int | None = None) -> Iterator[Window]:
+    """Return windows that measure a text, in up to `ROWS` rows that are warmed up."""
+    n = len(ids) if limit is None else min(limit, len(ids))
+    rows = max(1, min(ROWS, n // (2 * WARMUP)))
+    return evaluation_windows(ids, batch_size=rows, bptt=WINDOW, warmup=WARMUP, limit=limit)
+
+
+@torch.no_grad()
+def measure(
+    network: Network,
+    windows: Iterable[Window],
+    device: torch.device,
+    dtype: str,
+    *,
+    temperature: float | None = 1.0,
+) -> Measured:
+    """Read a text once, without learning from it.
+
+    Args:
+        network: what to measure.
+        windows: of the text.
+        device: where to compute.
+        dtype: precision of the products.
+        temperature: divides the logits; None for the one that fits the first windows best.
+    """
+    was_training = network.training
+    network.eval()
+    predictions = _predictions(network, windows, device, dtype)
+    first: list[tuple[Tensor, Tensor]] = []
+    if temperature is None:
+        first = _first(predictions)
+        temperature = fit_temperature(
+            lambda trial: sum(float(_loss(*prediction, trial)) for prediction in first)
+        )
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    count = 0
+    for logits_NV, targets_N in chain(first, predictions):
+        total += _loss(logits_NV, targets_N, temperature).double()
+        count += len(targets_N)
+    network.train(was_training)
+    return Measured(float(total) / count, temperature)
+
+
+def fit_temperature(loss_at: Callable[[float], float]) -> float:
+    """Return the temperature of least loss, to three digits.
+
+    The loss is convex in the inverse temperature. Its minimum is that of the parabola through three
+    points, laid a second time around the first minimum found.
+
+    Args:
+        loss_at: the loss at a temperature.
+    """
+    inverse = 1.0 - FIT_STEP
+    for _ in range(FIT_ROUNDS):
+        below, here, above = (loss_at(1 / (inverse + k * FIT_STEP)) for k in (-1, 0, 1))
+        curvature = below - 2 * here + above
+        if curvature <= 0:  # nearly a straight line: no minimum in sight
+            return 1.0
+        inverse -= FIT_STEP * (above - below) / (2 * curvature)
+        inverse = min(FIT_RANGE[1], max(FIT_RANGE[0], inverse))
+    return round(1 / inverse, 3)
+
+
 def _read(
     network: Network, window: Window, state: NetworkState, device: torch.device, dtype: str
 ) -> tuple[Tensor, Tensor, NetworkState]:
@@ -57,99 +202,20 @@ def _read(
 
 
 def _state_before(network: Network, window: Window, state: NetworkState) -> NetworkState:
-    """Return the state in which each lane of the window begins."""
+    """Return the state in which each row of the window begins."""
     if window.stateless or not window.keep_B.any():
         return network.initial_state(len(window.inputs_BT))
     if window.rows_B is not None:
-        rows = torch.from_numpy(window.rows_B).to(state[0][0].device)
-        state = [tuple(part[rows] for part in parts) for parts in state]
+        state = select_rows(state, window.rows_B)
     if window.keep_B.all():
         return state
-    return detach(state, torch.from_numpy(window.keep_B).to(state[0][0].device))
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a reading of a text has shown."""
-
-    loss: float
-    """Mean cross-entropy with the logits scaled, in nats per character."""
-    logit_scale: float
-    """Factor of the logits."""
-
-
-def text_windows(ids: Ids, *, limit: int | None = None) -> Iterator[Window]:
-    """Return windows that measure a text.
-
-    It is read in up to `LANES` lanes, each warmed up on the characters before its part.
-    """
-    n = len(ids) if limit is None else min(limit, len(ids))
-    lanes = max(1, min(LANES, n // (2 * WARMUP)))
-    return evaluation_windows(ids, batch_size=lanes, bptt=WINDOW, warmup=WARMUP, limit=limit)
-
-
-def corpus_windows(
-    corpus: Corpus, *, validation: bool, limit: int | None = None
-) -> Iterator[Window]:
-    """Yield windows that measure one part of a corpus: its text, or its documents with EOS.
-
-    Args:
-        corpus: encoded text.
-        validation: the validation part, or else the training part.
-        limit: stop after so many ids.
-    """
-    if corpus.documents is None:
-        ids = corpus.val_ids if validation else corpus.train_ids
-        yield from text_windows(ids, limit=limit)
-        return
-    left = math.inf if limit is None else limit
-    for spans in corpus.documents.all_spans(validation=validation):
-        lengths = np.cumsum(spans[:, 1] - spans[:, 0])
-        spans = spans[: int(np.searchsorted(lengths, left)) + 1]
-        yield from document_windows(corpus.ids, spans, batch_size=LANES, bptt=WINDOW)
-        left -= int(lengths[-1]) if len(lengths) else 0
-        if left <= 0:
-            return
-
-
-@torch.no_grad()
-def measure(
-    network: Network,
-    windows: Iterable[Window],
-    device: torch.device,
-    dtype: str,
-    *,
-    logit_scale: float | None = 1.0,
-) -> Measured:
-    """Read a text once, without learning from it.
-
-    Args:
-        network: what to measure.
-        windows: of the text.
-        device: where to compute.
-        dtype: precision of the products.
-        logit_scale: factor of the logits; None for the one that fits the first windows best.
-    """
-    was_training = network.training
-    network.eval()
-    predictions = _predictions(network, windows, device, dtype)
-    first: list[tuple[Tensor, Tensor]] = []
-    if logit_scale is None:
-        first = _first(predictions)
-        logit_scale = fit_scale(lambda scale: sum(float(_loss(*pair, scale)) for pair in first))
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    count = 0
-    for logits_NV, targets_N in chain(first, predictions):
-        total += _loss(logits_NV, targets_N, logit_scale).double()
-        count += len(targets_N)
-    network.train(was_training)
-    return Measured(float(total) / count, logit_scale)
+    return detach(state, window.keep_B)
 
 
 def _predictions(
     network: Network, windows: Iterable[Window], device: torch.device, dtype: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the targets that count, and the logits they were expected with, window by window."""
+    """Yield the logits `[N, V]` and the targets `[N]` that count, window by window."""
     state: NetworkState = []
     for window in windows:
         logits_BTV, targets_BT, state = _read(network, window, state, device, dtype)
@@ -161,17 +227,17 @@ def _predictions(
 
 
 def _first(predictions: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Take as many predictions as the factor is fitted to."""
+    """Take the predictions that the temperature is fitted to."""
     taken, n_chars, n_logits = [], 0, 0
     for logits_NV, targets_N in predictions:
         taken.append((logits_NV, targets_N))
         n_chars += len(targets_N)
         n_logits += logits_NV.numel()
-        if n_chars >= MOST_CHARS or n_logits >= MOST_LOGITS:
+        if n_chars >= FIT_CHARS or n_logits >= FIT_LOGITS:
             break
     return taken
 
 
-def _loss(logits_NV: Tensor, targets_N: Tensor, scale: float) -> Tensor:
-    """Return the summed cross-entropy with all logits times `scale`, in nats."""
-    return F.cross_entropy(logits_NV * scale, targets_N, reduction="sum")
+def _loss(logits_NV: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
+    """Return the summed cross-entropy in nats, with the logits divided by the temperature."""
+    return F.cross_entropy(logits_NV / temperature, targets_N, reduction="sum")

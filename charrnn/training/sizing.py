@@ -1,9 +1,9 @@
-"""Defaults chosen from the corpus, the budget and the machine: the rules, and what justifies them.
+"""Defaults chosen from the corpus, the limits and the machine: the rules, and what justifies them.
 
-The unit of a budget is the character: so many can be read in the time there is, or in the steps or
-passes asked for. A network pays for its size when it reads enough characters for each of its
-weights. Measured with parts of tinyshakespeare, one LSTM layer, 16 lanes of 64, the last tenth of
-the whole as validation (docs/recipes.md has the figures):
+The unit is the character: the limits of a run let a network read a certain number of them. A
+network pays for its size when it reads enough characters for each of its weights. Measured with
+parts of tinyshakespeare, one LSTM layer, 16 rows of 64, the last tenth of the whole as validation
+(docs/recipes.md has the figures):
 
     text    read    best width        best dropout, recurrent dropout, weight decay
     30 k    1.5 M   128               0.25 to 0.5, 0.2, 0.15
@@ -15,57 +15,69 @@ the whole as validation (docs/recipes.md has the figures):
     1 M     14 M    512               0.25, 0, 0.05
     1 M     36 M    512               0.25, 0.2, 0.05
 
-These are of a network that is alone. The mean of two is better than one that reads twice as much,
-if each reads a text of a million characters some five times. On a processor of several threads the
-two together even read more than one. Where they read 1.4 times the characters of one, on two
-threads, the best of each that was tried, one seed or the mean of several and their range:
+That is for a single network. The mean of two is better than one that reads twice as much, once each
+reads a text of a million characters some five times. On a CPU with several threads, two side by
+side even read more than one. Where they read 1.4 times the characters of one, on two threads, the
+best of those tried, one seed or the mean of several and their range:
 
-    text     budget   one                      several
-    10 k     50 ×     2.036                    1.989 (four)
-    30 k     20 s     1.808                    1.776 (four)
+    text     limit    single network           ensemble
+    10 k     50 ×     2.036                    1.989 (four members)
+    30 k     20 s     1.808                    1.776 (four members)
     1 M      45 s     1.474 (1.468 to 1.480)   1.463 (1.460 to 1.466)
     1 M      120 s    1.392 (1.385 to 1.400)   1.394 (1.387 to 1.404)
     1 M      570 s    1.363                    1.326, 1.335
     4.3 M    120 s    1.447                    1.430
 
-The shorter the text, and the more often it is read, the more it must be kept from being learned by
-heart; read more than some fifty times, it is, whatever the settings.
+The shorter the text, and the more often it is read, the more overfitting must be held back; beyond
+some fifty epochs a network overfits whatever the settings.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+
+from charrnn.batches.windows import Window
 from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.errors import ConfigError
+from charrnn.models.network import CharNetwork
+from charrnn.training.loss import window_loss
+from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
+from charrnn.training.system import Workers, choose_device, choose_dtype
 
 RELATIVE_SPEED = {
     128: 1.8, 192: 1.35, 256: 1.0, 384: 0.56, 512: 0.32, 768: 0.15, 1024: 0.07
 }  # fmt: skip
-"""Speed of training by width, one layer, beside that of 256 units."""
+"""Speed of training by width, one layer, relative to 256 units."""
 CHARS_PER_WEIGHT, MEMBER_CHARS_PER_WEIGHT = 6, 10
-"""Characters to read in training for each weight of a network that is worth its size, alone or as
-one of several."""
+"""Characters to read in training for each weight of a network that is worth its size: of a single
+one, of an ensemble member."""
 WIDEST = {80_000: 128, 300_000: 256, 3_000_000: 512, 10_000_000: 768}
-"""The widest layer by the characters of the text: a wider one learns it by heart."""
-FEW_PASSES, MANY_PASSES, MOST_PASSES = 10, 25, 50
-"""A text read less often than the first needs no dropout, more often than the second recurrent
-dropout, too; more often than the third is of no use."""
-ENOUGH_PASSES = {4: 9.0, 2: 5.0}
-"""Passes over the text of each of so many networks after which so many are worth more than fewer
-that read more. The model is as wide as they are together, so there is an end to it."""
+"""The widest layer by the characters of the text: a wider one overfits."""
+FEW_EPOCHS, MANY_EPOCHS, MOST_EPOCHS = 10, 25, 50
+"""Below the first, a text needs no dropout; above the second, it needs recurrent dropout too; above
+the third, reading it again does not help."""
+ENOUGH_EPOCHS = {4: 9.0, 2: 5.0}
+"""Epochs of each of this many members from which they are worth more than fewer that read more.
+An ensemble costs its members together in sampling, so there is an end to it."""
 SIDE_BY_SIDE = 1.15
-"""Where two networks together read so many times the characters of one, two are worth it however
-seldom they read the text, if they read enough for their weights."""
-ALONE, TOGETHER = (0.25, 0.2), (0.1, 0.1)
-"""Dropout and recurrent dropout, where they pay, of a single network and of members: these may
-learn more by heart, for their mean does not."""
+"""If two networks together read this many times the characters of one, two are worth it after any
+number of epochs, provided that they read enough for their weights."""
+SINGLE_DROPOUT, MEMBER_DROPOUT = (0.25, 0.2), (0.1, 0.1)
+"""Dropout and recurrent dropout, where they pay, of a single network and of ensemble members: these
+may overfit more, for their mean does not."""
 SHORT_TEXT = 500_000
-"""Characters below which recurrent dropout pays however often they are read beyond a few times."""
+"""Characters below which recurrent dropout pays after `FEW_EPOCHS` already."""
+LEAST_TIME_S, MOST_TIME_S, TIME_PER_CHAR_S = 20.0, 570.0, 600e-6
+"""Of the default time limit."""
+MEASURED_HIDDEN, MEASURED_ROWS, MEASURED_WINDOW = 256, 16, 64
+MEASURED_S = 0.4
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,16 @@ class Speed:
     alone: float = 110_000.0
     """One network. The defaults are for two cores with bfloat16, where nothing was measured."""
     together: float = 140_000.0
-    """Both of two networks trained side by side."""
+    """The sum of two networks trained side by side."""
 
     def gain(self, width: int) -> float:
-        """Return how many times the characters of one network several read, less where wider."""
+        """Return how many times the characters of one network an ensemble reads."""
         return min(2.0, max(1.0, 1 + (self.together / self.alone - 1) * 256 / width))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """The settings that depend on corpus, budget and machine."""
+    """The settings that depend on corpus, limits and machine."""
 
     hidden_size: int
     embedding_size: int
@@ -95,16 +107,86 @@ class Size:
     learning_rate: float
 
 
-TYPICAL = Speed()
+def complete_settings(
+    n_chars: int, vocab_size: int, given: Mapping[str, Any], *, speed: Speed | None = None
+) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the settings of a run: what was given, and good choices for the rest.
+
+    Args:
+        n_chars: characters of the training text.
+        vocab_size: ids, UNK and EOS included.
+        given: fields of ModelConfig and TrainingConfig, without those left open.
+        speed: of the machine; None measures it where a time limit makes it matter.
+
+    Raises:
+        ConfigError: a value is out of range, or the device is not available.
+    """
+    given = dict(given)
+    if not {"time_s", "epochs", "steps"} & set(given):
+        given["time_s"] = default_time_s(n_chars)
+    asked_model = _make(ModelConfig, given, vocab_size=vocab_size)
+    asked = _make(TrainingConfig, given)
+    is_timed = asked.time_s is not None
+    if speed is None:
+        speed = measure_speed(asked.device, asked.dtype) if is_timed else Speed()
+    widths = tuple(RELATIVE_SPEED)
+    if "hidden_size" in given:  # the rest is chosen for the width asked for
+        widths = (min(widths, key=lambda width: abs(width - asked_model.hidden_size)),)
+    is_open = is_timed and not {"hidden_size", "num_layers"} & set(given)
+    size = choose_size(
+        n_chars,
+        vocab_size,
+        readable(asked, n_chars, layers=asked_model.num_layers, speed=speed),
+        widths=widths,
+        members=given.get("members", None if is_open else 1),
+        gain=speed.gain(256),
+    )
+    settings = {**dataclasses.asdict(size), **given}
+    if is_timed:  # time alone is no wish to overfit
+        settings.setdefault("epochs", MOST_EPOCHS)
+    return (
+        _make(ModelConfig, settings, vocab_size=vocab_size),
+        _make(TrainingConfig, settings),
+    )
+
+
+def _make(kind: type[Any], settings: Mapping[str, Any], **more: Any) -> Any:
+    """Return a config of those settings that are its fields."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return kind(**{name: value for name, value in settings.items() if name in names}, **more)
 
 
 def default_time_s(n_chars: int) -> float:
-    """Return the time to train when no budget is given: ten minutes per million characters.
+    """Return the time limit when no limit is given: ten minutes per million characters."""
+    return min(MOST_TIME_S, max(LEAST_TIME_S, n_chars * TIME_PER_CHAR_S))
 
-    Between 20 seconds and nine and a half minutes: a run may miss its end a little, and is not to
-    take more than ten.
+
+def readable(
+    training: TrainingConfig, n_chars: int, *, layers: int, speed: Speed
+) -> Callable[[int, int], float]:
+    """Return a function of width and members: the characters that the limits let each member read.
+
+    Args:
+        training: its limits, rows and window count.
+        n_chars: characters of the training text.
+        layers: number of layers, each about as slow as the first.
+        speed: of the machine.
     """
-    return min(570.0, max(20.0, n_chars * 600e-6))
+    counted = min(
+        math.inf if training.epochs is None else training.epochs * n_chars,
+        math.inf
+        if training.steps is None
+        else training.steps * training.batch_size * training.bptt,
+    )
+
+    def read(width: int, members: int) -> float:
+        if training.time_s is None:
+            return counted
+        gain = speed.gain(width) if members > 1 else 1.0
+        alone = training.time_s * speed.alone / layers
+        return min(counted, alone * RELATIVE_SPEED[width] * gain / members)
+
+    return read
 
 
 def choose_size(
@@ -121,9 +203,9 @@ def choose_size(
     Args:
         n_chars: characters of the training text.
         vocab_size: ids, UNK and EOS included.
-        read: how many characters the budget lets each member read, by width and members.
+        read: the characters that each member can read, by width and members.
         widths: to choose from, rising.
-        members: networks to train; None for as many as the budget has time for.
+        members: ensemble members; None for the number that the limits have time for.
         gain: how many times the characters of one network two of 256 units read.
     """
     embedding = 32 if vocab_size <= 256 else 64
@@ -140,22 +222,22 @@ def choose_size(
 
     def is_worth_it(members: int) -> bool:
         width = widest_for(members)
-        passes = read(width, members) / n_chars
-        if passes < MOST_PASSES and not pays(width, members):
+        epochs = read(width, members) / n_chars
+        if epochs < MOST_EPOCHS and not pays(width, members):
             return False
         is_faster = members == 2 and gain >= SIDE_BY_SIDE
-        return is_faster or passes >= ENOUGH_PASSES[members]
+        return is_faster or epochs >= ENOUGH_EPOCHS[members]
 
     if members is None:
-        members = next((number for number in ENOUGH_PASSES if is_worth_it(number)), 1)
+        members = next((number for number in ENOUGH_EPOCHS if is_worth_it(number)), 1)
     hidden = widest_for(members)
-    passes = min(MOST_PASSES, read(hidden, members) / n_chars)
-    is_often_read, is_short = passes >= FEW_PASSES, n_chars < SHORT_TEXT
-    is_dropped = is_often_read and (is_short or passes >= MANY_PASSES)
+    epochs = min(MOST_EPOCHS, read(hidden, members) / n_chars)
+    is_often_read, is_short = epochs >= FEW_EPOCHS, n_chars < SHORT_TEXT
+    is_dropped = is_often_read and (is_short or epochs >= MANY_EPOCHS)
     weight_decay = min(0.3, max(0.01, 0.05 * math.sqrt(1e6 / n_chars)))
     if is_dropped and is_short:  # what recurrent dropout does, weight decay need not
         weight_decay /= 2
-    dropout, recurrent_dropout = ALONE if members == 1 else TOGETHER
+    dropout, recurrent_dropout = SINGLE_DROPOUT if members == 1 else MEMBER_DROPOUT
     return Size(
         hidden_size=hidden,
         embedding_size=embedding,
@@ -163,84 +245,68 @@ def choose_size(
         dropout=dropout if is_often_read else 0.0,
         recurrent_dropout=recurrent_dropout if is_dropped else 0.0,
         weight_decay=round(weight_decay, 3),
-        # twice the rate gains 0.02 nats on the first passes, and nothing on later ones
-        learning_rate=2.4e-2 if hidden <= 256 and passes < FEW_PASSES else 1.2e-2,
+        # twice the rate gains 0.02 nats in the first epochs, and nothing in later ones
+        learning_rate=2.4e-2 if hidden <= 256 and epochs < FEW_EPOCHS else 1.2e-2,
     )
 
 
-def readable(
-    training: TrainingConfig, n_chars: int, *, layers: int, speed: Speed
-) -> Callable[[int, int], float]:
-    """Return a function that says how many characters the budget lets each member read.
-
-    Its arguments are width and members.
+def measure_speed(device: str, dtype: str) -> Speed:
+    """Return how fast an LSTM layer of 256 units trains here, alone and two side by side.
 
     Args:
-        training: its budget, lanes and window count.
-        n_chars: characters of the training text.
-        layers: number of layers, each about as slow as the first.
-        speed: of the machine.
-    """
-    if training.epochs is not None:
-        total = training.epochs * n_chars
-        return lambda width, members: total
-    if training.steps is not None:
-        total = float(training.steps * training.batch_size * training.bptt)
-        return lambda width, members: total
-    assert training.time_s is not None
-    alone = training.time_s * speed.alone / layers
-
-    def read(width: int, members: int) -> float:
-        gain = speed.gain(width) if members > 1 else 1.0
-        return alone * RELATIVE_SPEED[width] * gain / members
-
-    return read
-
-
-def complete_settings(
-    n_chars: int, vocab_size: int, given: Mapping[str, Any], *, speed: Speed = TYPICAL
-) -> tuple[ModelConfig, TrainingConfig]:
-    """Return the settings of a run: what was given, and good choices for the rest.
-
-    Args:
-        n_chars: characters of the training text.
-        vocab_size: ids, UNK and EOS included.
-        given: fields of ModelConfig and TrainingConfig; None means not given.
-        speed: of the machine.
+        device: as in `TrainingConfig`.
+        dtype: as in `TrainingConfig`.
 
     Raises:
-        ConfigError: a value is out of range, or a name is no setting.
+        ConfigError: the device is not available.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    if not {"time_s", "epochs", "steps"} & set(given):
-        given["time_s"] = default_time_s(n_chars)
-    if "time_s" in given:  # time is a limit; steps and passes are orders
-        given = {"finish_early": True, "max_epochs": MOST_PASSES, **given}
-    model_fields = {field.name for field in dataclasses.fields(ModelConfig)}
-    training_fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    for name in given:
-        if name not in model_fields | training_fields:
-            raise ConfigError(f"there is no setting called {name!r}")
+    place = choose_device(device)
+    if dtype == "auto":
+        dtype = choose_dtype(place, MEASURED_HIDDEN)
+    steps = [_step(place, dtype) for _ in range(2)]
+    workers = Workers(len(steps), place)
 
-    def part(fields: set[str]) -> dict[str, Any]:
-        return {name: value for name, value in settings.items() if name in fields}
+    def together() -> None:
+        workers.map(lambda step: step(), steps)
 
-    settings: dict[str, Any] = {**given, "vocab_size": vocab_size}
-    asked_model, asked_training = ModelConfig(**part(model_fields)), part(training_fields)
-    read = readable(
-        TrainingConfig(**asked_training), n_chars, layers=asked_model.num_layers, speed=speed
-    )
-    widths = tuple(RELATIVE_SPEED)
-    if "hidden_size" in given:  # the rest is chosen for the width asked for
-        widths = (min(widths, key=lambda width: abs(width - asked_model.hidden_size)),)
-    is_ours = "time_s" in given and not {"hidden_size", "num_layers"} & set(given)
-    size = choose_size(
-        n_chars,
-        vocab_size,
-        read,
-        widths=widths,
-        members=asked_training.get("members", None if is_ours else 1),
-        gain=speed.gain(256),
-    )
-    settings = {**dataclasses.asdict(size), **given, "vocab_size": vocab_size}
-    return ModelConfig(**part(model_fields)), TrainingConfig(**part(training_fields))
+    n_chars = MEASURED_ROWS * MEASURED_WINDOW
+    return Speed(n_chars * _rate(steps[0], place), 2 * n_chars * _rate(together, place))
+
+
+def _step(place: torch.device, dtype: str) -> Callable[[], None]:
+    """Return a function that takes a step with a network of its own."""
+    shape = ModelConfig(vocab_size=67, hidden_size=MEASURED_HIDDEN, embedding_size=32)
+    network = CharNetwork(shape).to(place)
+    optimizers = build_optimizers(network, TrainingConfig())
+    ids = np.zeros((MEASURED_ROWS, MEASURED_WINDOW), np.int64)
+    window = Window(ids, ids, np.zeros(MEASURED_ROWS, np.float32), ids.size)
+    state = network.initial_state(MEASURED_ROWS)
+
+    def step() -> None:
+        loss, _ = window_loss(network, window, state, place, dtype)
+        torch.autograd.backward(loss / window.n_targets)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    return step
+
+
+def _rate(step: Callable[[], None], place: torch.device) -> float:
+    """Return the steps per second; every fourth one recomputes Muon's updates."""
+
+    def take() -> None:
+        for _ in range(RENEWED_EVERY):
+            step()
+
+    def wait() -> None:
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+
+    take()  # allocates and compiles
+    wait()
+    steps, started = 0, time.perf_counter()
+    while steps == 0 or time.perf_counter() - started < MEASURED_S:
+        take()
+        steps += RENEWED_EVERY
+    wait()
+    return steps / (time.perf_counter() - started)

@@ -1,41 +1,50 @@
-"""The training loop: steps until the budget is used up, with evaluations in between.
+"""The training loop: steps until the end of the schedule, with evaluations in between.
 
-`Trainer.run()` yields typed events and does the files; what the user sees is the display's job.
+`Trainer.run()` yields typed events and writes the files; what the user sees is the display's job.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from charrnn import events
-from charrnn.config import ModelConfig, TrainingConfig
-from charrnn.corpus.advice import advice
+from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
+from charrnn.engine.network import Engine
 from charrnn.errors import DivergenceError
+from charrnn.sampling.prompt import Request, read_prompt
+from charrnn.sampling.stream import Stream
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
-from charrnn.training.budget import TRAIN_LOSS_CHARS, Budget, Plan
-from charrnn.training.calibration import ENOUGH_CHARS
-from charrnn.training.checkpoint import read_record
-from charrnn.training.clock import Clock
-from charrnn.training.divergence import CHECK_EVERY, has_diverged
+from charrnn.training.checkpoint import RunFiles, metrics_row, read_record, unfit
+from charrnn.training.divergence import CHECK_EVERY, Caution, has_diverged
 from charrnn.training.learner import Learner
-from charrnn.training.meter import Meter
-from charrnn.training.preview import preview
-from charrnn.training.progress import Progress
-from charrnn.training.saving import RunFiles, metrics_row
-from charrnn.training.schedule import learning_rate_factor
+from charrnn.training.loss import Meter
+from charrnn.training.schedule import (
+    TRAIN_LOSS_CHARS,
+    Clock,
+    Schedule,
+    learning_rate_factor,
+)
 from charrnn.training.verdict import verdict
 
 REPORT_EVERY_S = 0.2
-NOTABLE_CHANGE = 0.05
-"""Share of its steps by which a plan may change without a word."""
-MOST_PREPARATION = 0.5
-"""Share of a time budget that reading the text may use up; training has the rest however long the
-text is."""
+CALIBRATION_CHARS = 2_000
+"""Characters of validation text below which no temperature is fitted."""
+PREVIEW_CHARS, PREVIEW_TEMPERATURE = 160, 0.8
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best evaluation so far."""
+
+    loss: float
+    temperature: float
+    step: int
 
 
 class Trainer:
@@ -44,11 +53,11 @@ class Trainer:
     Args:
         corpus: encoded text.
         model: shape of the network.
-        training: how to train; exactly one budget must be set.
+        training: how to train; at least one limit must be set.
         run: where the files go.
         initial: a trained model to begin from; see `transfer_weights`.
-        resume: the record of a resume state (`read_record`), to go on from there.
-        started: `time.monotonic()` at the start of the command, from which a time budget counts.
+        resume: the record of a resume state (`read_record`), to continue from there.
+        started: `time.monotonic()` at the start of the command, from which a time limit counts.
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class Trainer:
         resume: Mapping[str, Any] | None = None,
         started: float | None = None,
     ) -> None:
-        """Build the network and the lanes; nothing is trained or written yet."""
+        """Build the network and its windows; nothing is trained or written yet."""
         self.corpus = corpus
         self.model = model
         self.training = training
@@ -73,226 +82,163 @@ class Trainer:
         self._started = time.monotonic() if started is None else started
         self._elapsed_before = 0.0
         self._learner = Learner(corpus, model, training, initial)
-        self._progress = Progress(patience=training.patience)
         self._files = RunFiles(run, corpus, model, training)
-        self._budget = Budget(
-            training,
-            n_train=corpus.n_train,
-            n_val=corpus.n_val,
-            steps_per_epoch=self._learner.windows.steps_per_epoch,
-        )
-        self._speed = 0.0
-        """Characters a second."""
-        self._told_steps: int | None = None
-        """Steps of the whole run, as the user last heard of them."""
-
-    @property
-    def _elapsed_s(self) -> float:
-        return self._elapsed_before + time.monotonic() - self._started
-
-    @property
-    def _counted_s(self) -> float:
-        """How much of a time budget is used up."""
-        return self._elapsed_s - self._progress.uncounted_s
+        self._schedule = Schedule(training, n_train=corpus.n_train, n_val=corpus.n_val)
+        self._clock = Clock()
+        self._recent = Meter(self._learner.device)
+        """Training loss since the last look for a divergence."""
+        self._caution = Caution()
+        self._best: Best | None = None
+        self._metrics: list[dict[str, Any]] = []
+        """The rows of metrics.jsonl."""
+        self._at_stop: events.Evaluated | None = None
 
     def run(self) -> Iterator[events.Event]:
-        """Train to the end of the budget, yielding what happens.
+        """Train to the end, yielding what happens.
 
         Raises:
             StorageError: the model or the run's files cannot be written.
             RunError: the resume state does not fit.
             DivergenceError: the loss explodes however low the learning rate.
         """
+        try:
+            yield from self._run()
+        finally:
+            self.run_directory.release()
+
+    def _run(self) -> Iterator[events.Event]:
         if self._resume is not None:
-            self._progress = self._files.restore(self._learner, self._resume)
-            self._elapsed_before = self._resume["elapsed_s"]
+            self._restore(self._resume)
+            self._elapsed_before = float(self._resume["elapsed_s"])
+            self._files.undo_stop()
         else:
             self._learner.settle_dtype()
-            if self.training.time_s is not None:
-                late_s = self._elapsed_s - MOST_PREPARATION * self.training.time_s
-                self._progress.uncounted_s = max(0.0, late_s)
+            self._schedule.preparation_s = self._elapsed_s
             self._save_state()  # something to roll back to
         yield self._started_event()
-        yield from self._notices()
-        if self._progress.plan is None and self.training.time_s is None:
-            yield self._follow(self._budget.fixed_plan(), None)
-        while True:  # once, unless the last evaluation rolls back
-            yield from self._loop()
-            if self.stop_requested and not self._progress.is_complete:
-                yield events.Notice(text="stopping: the model is measured and saved first")
-            if self._progress.evaluated_step != self._progress.step:
-                yield from self._evaluate()
-            if self._is_over():
-                break
+        yield from self._loop()
+        if not self._schedule.is_complete:
+            yield events.Stopping()
+            yield from self._stop()
         yield self._finish()
 
-    def _notices(self) -> Iterator[events.Notice]:
-        """Say what the user may not expect."""
-        asked = (self.training.batch_size, self.training.bptt)
-        used = (self._learner.windows.batch_size, self._learner.windows.bptt)
-        if asked != used:
-            yield events.Notice(
-                text=f"the text is short: {used[0]} lanes of {used[1]} characters "
-                f"instead of {asked[0]} of {asked[1]}"
-            )
-        late_s = self._progress.uncounted_s
-        if late_s and self._resume is None:
-            yield events.Notice(
-                text="starting up and reading the text took more than half of the time: training "
-                f"has the other half, so the run takes {math.ceil(late_s)}s longer than asked for"
-            )
-        for text in advice(self.corpus):
-            yield events.Notice(text=text)
+    @property
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before + time.monotonic() - self._started
 
     def _loop(self) -> Iterator[events.Event]:
-        """Take steps until the budget, the patience or the user ends them."""
-        learner = self._learner
+        """Take steps until the schedule or the user ends them."""
+        learner, schedule, clock = self._learner, self._schedule, self._clock
         learner.network.train()
-        clock = Clock(self._progress.step, learner.windows.served)
         shown = Meter(learner.device)
-        checked_s = self._counted_s
-        while not self._is_over():
-            progress = self._progress  # another one after a rollback
-            factor = learning_rate_factor(progress.step, progress.total_steps)
-            shown.add(*learner.take_step(factor * progress.caution.rate_scale))
-            progress.step += 1
-            if progress.step % CHECK_EVERY == 0:
+        begin_s, begin = time.monotonic(), schedule.progress
+        while not (schedule.is_complete or self.stop_requested):
+            factor = learning_rate_factor(schedule.step, schedule.progress)
+            loss, n_chars = learner.take_step(factor * self._caution.rate_scale)
+            shown.add(loss, n_chars)
+            self._recent.add(loss, n_chars)
+            clock.step(n_chars)
+            schedule.advance(learner.windows.epoch, self._elapsed_s, clock)
+            if schedule.step % CHECK_EVERY == 0:
                 self.corpus.release_memory()
-                if has_diverged(learner.meter.mean(), progress.step, self.model.vocab_size):
+                if has_diverged(self._recent.take(), schedule.step, self.model.vocab_size):
                     yield self._roll_back()
                     continue
-            clock.tick(progress.step, learner.windows.served)
-            self._speed = clock.chars_per_s
-            if progress.plan is None:
-                timed = self._budget.timed_plan(progress.step, self._counted_s, clock)
-                if timed is not None:
-                    yield self._follow(*timed)
-                    if self._budget.is_cut(timed[0]):
-                        yield events.Notice(
-                            text="there would be time for more, but a text read so often is only "
-                            "learned by heart; --epochs N reads it as often as you say"
-                        )
-            due = progress.evaluation_is_due
-            if due or clock.since_shown() >= REPORT_EVERY_S:
-                yield self._progressed(shown.take())
-                clock.shown()
-            if due:
-                yield from self._evaluate()
-                clock.leave_out_pause()
-                yield from self._end_early()
-            progress, since_s = self._progress, self._counted_s - checked_s
-            if self._budget.is_to_be_checked(progress.plan, progress.step, since_s):
-                yield from self._keep_to_time(clock.pause_s)
-                checked_s = self._counted_s
+            is_due = schedule.evaluation_is_due(learner.windows.served)
+            if clock.is_time_to_show(REPORT_EVERY_S) or is_due:
+                done, seconds = schedule.progress - begin, time.monotonic() - begin_s
+                yield events.Progressed(
+                    progress=schedule.progress,
+                    step=schedule.step,
+                    train_loss=shown.take(),
+                    learning_rate=learner.learning_rate,
+                    chars_per_s=clock.chars_per_s,
+                    eta_s=(1 - schedule.progress) * seconds / done if done > 0 else None,
+                )
+            if is_due:
+                with clock.pause():
+                    yield from self._evaluate()
 
-    def _is_over(self) -> bool:
-        progress = self._progress
-        return self.stop_requested or progress.is_complete or progress.is_stale
+    def _evaluate(self) -> Iterator[events.Event]:
+        """Measure on the validation text, save, and show a sample."""
+        evaluated = self._measured()
+        judged = _judged(evaluated)
+        if not math.isfinite(judged):
+            yield self._roll_back()
+            return
+        self._learner.meter.take()
+        if self._best is None or judged < self._best.loss:
+            evaluated = dataclasses.replace(evaluated, is_best=True)
+            self._best = Best(judged, evaluated.temperature, evaluated.step)
+        self._metrics.append(metrics_row(evaluated))
+        saved = self._files.model_of(self._learner, evaluated, self._metrics)
+        if evaluated.is_best:
+            self._files.save_best(saved)
+        elif self._schedule.is_complete:
+            self._files.save_last(saved)
+        losses = [row["val_loss_nats"] for row in self._metrics if self.corpus.n_val]
+        is_shortened = self._schedule.shorten_if_rising(losses)
+        self._save_state()
+        yield evaluated
+        every = self.training.sample_every
+        if every and len(self._metrics) % every == 0:
+            yield events.Sampled(text=preview(saved, seed=self._schedule.step))
+        if is_shortened:
+            yield events.LossRises(step=self._schedule.step)
 
-    def _follow(self, plan: Plan, left_s: float | None) -> events.Planned:
-        """Fix the number of steps, and with it the learning rates and evaluations to come."""
-        self._progress.plan, self._told_steps = plan, plan.total_steps
-        return events.Planned(
-            total_steps=plan.total_steps,
-            epochs=plan.total_steps / self._budget.steps_per_epoch,
-            duration_s=left_s,
+    def _stop(self) -> Iterator[events.Event]:
+        """Save a run that the user stops, and keep its network if it is the best so far.
+
+        The measurement is no evaluation: all that a resumed run depends on stays as it was.
+        """
+        self._save_state()
+        if self._metrics and self._metrics[-1]["step"] == self._schedule.step:
+            return  # just evaluated
+        evaluated = self._measured()
+        judged = _judged(evaluated)
+        if math.isfinite(judged) or self._schedule.step == 0:
+            is_best = self._best is None or judged < self._best.loss
+            self._at_stop = evaluated = dataclasses.replace(evaluated, is_best=is_best)
+            saved = self._files.model_of(self._learner, evaluated, self._metrics)
+            (self._files.save_best_at_stop if is_best else self._files.save_last)(saved)
+        yield evaluated
+
+    def _measured(self) -> events.Evaluated:
+        """Measure the network as it is now; nothing changes."""
+        learner, schedule, n_val = self._learner, self._schedule, self.corpus.n_val
+        val_loss, temperature = None, 1.0
+        if n_val:
+            is_fitted = self.training.calibrate and n_val >= CALIBRATION_CHARS
+            with self._clock.reading(n_val):
+                measured = learner.measure(validation=True, temperature=None if is_fitted else 1.0)
+            val_loss, temperature = measured.loss, measured.temperature
+        return events.Evaluated(
+            progress=schedule.progress,
+            step=schedule.step,
+            epoch=learner.windows.epoch,
+            elapsed_s=self._elapsed_s,
+            train_loss=learner.meter.mean(),
+            val_loss=val_loss,
+            temperature=temperature,
+            learning_rate=learner.learning_rate,
+            chars_per_s=self._clock.chars_per_s,
+            is_best=False,
         )
 
-    def _end_early(self) -> Iterator[events.Notice]:
-        """Shorten the run if that was asked for and the text is being learned by heart."""
-        progress = self._progress
-        if not self.training.finish_early or progress.plan is None or not self.corpus.n_val:
-            return
-        losses = [row["val_loss_nats"] for row in progress.metrics]
-        plan = self._budget.early_end(progress.plan, progress.step, losses)
-        if plan is not None:
-            progress.plan, progress.is_ending = plan, True
-            yield events.Notice(
-                text="validation loss keeps rising: the run ends at step "
-                f"{plan.total_steps:,}, with the learning rate brought down"
-            )
-
-    def _keep_to_time(self, pause_s: float) -> Iterator[events.Notice]:
-        """Change the number of steps when the machine turns out slower or faster than measured."""
-        progress = self._progress
-        if progress.plan is None or progress.is_ending or self._is_over():
-            return
-        told = self._told_steps or progress.plan.total_steps
-        plan = self._budget.corrected_plan(
-            progress.plan, progress.step, self._counted_s, self._speed, pause_s
-        )
-        if plan is None:
-            return
-        progress.plan, self._told_steps = plan, told
-        if abs(plan.total_steps - told) > NOTABLE_CHANGE * told:  # small changes add up
-            self._told_steps = plan.total_steps
-            change = "slower" if plan.total_steps < told else "faster"
-            yield events.Notice(
-                text=f"the machine is {change} than measured before: {plan.total_steps:,} "
-                f"steps instead of {told:,}"
-            )
-
-    def _roll_back(self) -> events.Notice:
+    def _roll_back(self) -> events.RolledBack:
         """Go back to the last state saved, with a lower learning rate.
 
         Raises:
             DivergenceError: it has happened too often.
         """
-        exploded = self._progress
-        caution = exploded.caution.after_explosion(self.run_directory.model)
-        record = read_record(self.run_directory.resume)
-        self._progress = self._files.restore(self._learner, record)
-        self._progress.plan = exploded.plan  # perhaps made after that state was saved
-        self._progress.is_ending = exploded.is_ending
-        self._progress.caution = caution
+        exploded_at = self._schedule.step
+        caution = self._caution.after_explosion(self.run_directory.model)
+        self._restore(read_record(self.run_directory.resume))
+        self._caution = caution
         self._learner.network.train()
-        return events.Notice(
-            text=f"the loss exploded near step {exploded.step:,}: back to step "
-            f"{self._progress.step:,} with the learning rate times {caution.rate_scale:g}"
+        return events.RolledBack(
+            exploded_at=exploded_at, step=self._schedule.step, rate_scale=caution.rate_scale
         )
-
-    def _evaluate(self) -> Iterator[events.Event]:
-        """Measure on the validation text, save, and show a sample."""
-        learner, progress = self._learner, self._progress
-        train_loss = learner.meter.take()
-        val_loss, scale = None, 1.0
-        if self.corpus.n_val:
-            is_fitted = self.training.calibrate and self.corpus.n_val >= ENOUGH_CHARS
-            measured = learner.measure(validation=True, logit_scale=None if is_fitted else 1.0)
-            val_loss, scale = measured.loss, measured.logit_scale
-        judged = train_loss if val_loss is None else val_loss
-        if judged is None:  # stopped before the first step
-            judged = math.inf
-        elif not math.isfinite(judged):
-            yield self._roll_back()
-            return
-        is_best = progress.judge(judged, scale, is_first=not self.run_directory.model.exists())
-        evaluated = events.Evaluated(
-            step=progress.step,
-            total_steps=progress.total_steps,
-            epoch=learner.windows.epoch,
-            elapsed_s=self._elapsed_s,
-            train_loss=train_loss,
-            val_loss=val_loss,
-            logit_scale=scale,
-            learning_rate=learner.learning_rate,
-            chars_per_s=self._speed,
-            is_best=is_best,
-        )
-        progress.metrics.append(metrics_row(evaluated))
-        saved = self._files.model_of(learner, progress, evaluated)
-        if is_best:
-            self._files.save_best(saved)
-        elif self._is_over():
-            self._files.save_last(saved)
-        self._save_state()
-        yield evaluated
-        every = self.training.sample_every
-        if every and len(progress.metrics) % every == 0:
-            yield events.Sampled(text=preview(saved, seed=progress.step))
-
-    def _save_state(self) -> None:
-        self._files.save_state(self._learner, self._progress, self._elapsed_s)
 
     def _finish(self) -> events.Finished:
         """Compare with the training text, and close the run unless it was interrupted.
@@ -305,54 +251,95 @@ class Trainer:
                 "the run was stopped after its loss had exploded, before there was a model to "
                 "save: try a lower --lr"
             )
-        progress, windows = self._progress, self._learner.windows
-        is_complete = not self.stop_requested or progress.is_complete
-        scale = progress.metrics[-1]["logit_scale"] if progress.metrics else 1.0
+        schedule, windows = self._schedule, self._learner.windows
+        best, temperature = self._best, 1.0
+        if self._metrics:
+            temperature = self._metrics[-1]["temperature"]
+        if self._at_stop is not None:
+            temperature = self._at_stop.temperature
+            if self._at_stop.is_best:
+                best = Best(_judged(self._at_stop), temperature, self._at_stop.step)
+        assert best is not None
         train_loss = self._learner.measure(
-            validation=False, logit_scale=scale, limit=TRAIN_LOSS_CHARS
+            validation=False, temperature=temperature, limit=TRAIN_LOSS_CHARS
         ).loss
-        judgement = verdict(progress.metrics, train_loss, is_complete=is_complete)
+        judgement = verdict(self._metrics, train_loss, is_complete=schedule.is_complete)
         self._files.add_verdict(judgement)
-        if is_complete:
+        if schedule.is_complete:
             self._files.close()
-        end = "patience" if progress.is_stale else "complete"
         return events.Finished(
-            reason=end if is_complete else "interrupted",
+            reason=schedule.reason if schedule.is_complete else "interrupted",
             model_path=self.run_directory.model,
             run=self.run_directory.path,
-            step=progress.step,
+            step=schedule.step,
+            epochs=windows.epoch,
             elapsed_s=self._elapsed_s,
-            best_step=progress.best_step,
-            val_loss=progress.best if self.corpus.n_val else None,
-            logit_scale=progress.best_scale,
+            best_step=best.step,
+            val_loss=best.loss if self.corpus.n_val else None,
+            temperature=best.temperature,
             train_loss=train_loss,
             verdict=judgement,
             padding_share=1 - windows.served / max(1, windows.computed),
         )
 
+    def _save_state(self) -> None:
+        record = {
+            "elapsed_s": self._elapsed_s,
+            "schedule": self._schedule.state(),
+            "recent": self._recent.state(),
+            "caution": dataclasses.asdict(self._caution),
+            "best": None if self._best is None else dataclasses.asdict(self._best),
+            "metrics": self._metrics,
+        }
+        self._files.save_state(self._learner, record, self._metrics)
+
+    def _restore(self, record: Mapping[str, Any]) -> None:
+        """Go back to a state that `_save_state` saved.
+
+        Raises:
+            RunError: it does not fit.
+        """
+        self._files.restore(self._learner, record)
+        try:
+            self._schedule.load(record["schedule"])
+            self._recent.load(record["recent"])
+            self._caution = Caution(**record["caution"])
+            self._best = None if record["best"] is None else Best(**record["best"])
+            self._metrics = list(record["metrics"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise unfit(self.run_directory.resume, error) from error
+
     def _started_event(self) -> events.Started:
+        corpus, windows = self.corpus, self._learner.windows
         return events.Started(
             model=self.model,
             training=self.training,
-            n_parameters=self.training.members * self.model.num_parameters(),
-            n_train=self.corpus.n_train,
-            n_val=self.corpus.n_val,
+            n_train=corpus.n_train,
+            n_val=corpus.n_val,
+            batch_size=windows.batch_size,
+            bptt=windows.bptt,
             device=str(self._learner.device),
             dtype=self._learner.dtype,
             run=self.run_directory.path,
-            resumed_at=self._progress.step,
+            resumed_at=self._schedule.step,
+            late_s=self._schedule.late_s if self._resume is None else 0.0,
+            encodings=corpus.encodings,
+            newlines=corpus.newlines,
+            n_duplicates=corpus.n_duplicates or 0,
+            looks_like_list=corpus.looks_like_list,
         )
 
-    def _progressed(self, train_loss: float | None) -> events.Progressed:
-        progress, eta_s = self._progress, None
-        if progress.total_steps is not None:
-            left = progress.total_steps - progress.step
-            eta_s = self._budget.seconds_of(left, self._speed)
-        return events.Progressed(
-            step=progress.step,
-            total_steps=progress.total_steps,
-            train_loss=train_loss,
-            learning_rate=self._learner.learning_rate,
-            chars_per_s=self._speed,
-            eta_s=eta_s,
-        )
+
+def _judged(evaluated: events.Evaluated) -> float:
+    """Return the loss that decides which model is kept: infinite before the first step."""
+    loss = evaluated.train_loss if evaluated.val_loss is None else evaluated.val_loss
+    return math.inf if loss is None else loss
+
+
+def preview(saved: SavedModel, seed: int) -> str:
+    """Return a short text by a model, from the engine that `charrnn sample` uses."""
+    engine = Engine(saved.config, saved.weights)
+    options = SamplingConfig(length=PREVIEW_CHARS, seed=seed)
+    start = read_prompt(engine, saved.vocabulary.encode(""))
+    request = Request(start, prompt="", temperature=PREVIEW_TEMPERATURE, index=0)
+    return Stream(engine, saved.vocabulary, request, options).sample().text

@@ -1,23 +1,25 @@
-"""What the curve of a run says, in one plain sentence."""
+"""What the curve of a run says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from charrnn.events import Verdict
+
 OVERFIT_RISE = 0.01
-"""Nats the validation loss has risen from its best before we call it overfitting."""
+"""Nats the validation loss has risen from its lowest before we call it overfitting."""
 WIDE_GAP = 0.25
 """Nats between training and validation loss that more dropout would narrow."""
 NARROW_GAP = 0.03
 """Nats below which the model has learned no more of the training text than of the rest."""
-FEW_PASSES = 2.0
-"""Passes over the training text before which a model has not seen enough of it."""
+FEW_EPOCHS = 2.0
+"""Epochs before which a model has not seen enough of its text."""
 
 
 def verdict(
     curve: Sequence[Mapping[str, Any]], train_loss: float, *, is_complete: bool = True
-) -> str:
+) -> Verdict:
     """Judge a run.
 
     Args:
@@ -26,28 +28,15 @@ def verdict(
         is_complete: it was trained to its end, with the learning rate brought down.
     """
     if not is_complete:
-        return "the run was stopped before its end, and can only be judged when it goes on to it"
+        return Verdict(judgement="interrupted")
     losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
     if not losses:
-        return "without validation text, over- or underfitting cannot be told"
-    best, last, passes = min(losses), losses[-1], curve[-1]["epoch"]
-    gap = last - train_loss
-    if last > best + OVERFIT_RISE:
-        return (
-            f"overfit at the end: validation rose by {last - best:.3f} nats from its best, which "
-            "is the model kept; try more --dropout, --recurrent-dropout or --weight-decay, or a "
-            "smaller --hidden"
-        )
+        return Verdict(judgement="no validation")
+    rise, gap, epochs = losses[-1] - min(losses), losses[-1] - train_loss, curve[-1]["epoch"]
+    if rise > OVERFIT_RISE:
+        return Verdict(judgement="overfits", amount=rise)
     if gap > WIDE_GAP:
-        return (
-            f"leaning to overfit: training text is {gap:.2f} nats better than validation; "
-            "more --dropout, --recurrent-dropout or --weight-decay would help, or more text"
-        )
-    if passes < FEW_PASSES:
-        return f"underfit: the text has been read only {passes:.2g} times; more training would help"
-    if gap < NARROW_GAP:
-        return "underfit: training and validation are still alike; more training would help"
-    return (
-        f"well fit: validation is {gap:.2f} nats above the training text; more text, or more time "
-        "for a larger --hidden, would help further"
-    )
+        return Verdict(judgement="wide gap", amount=gap)
+    if epochs < FEW_EPOCHS:
+        return Verdict(judgement="few epochs", amount=epochs)
+    return Verdict(judgement="narrow gap" if gap < NARROW_GAP else "good", amount=gap)

@@ -1,6 +1,6 @@
 """From logits to log-probabilities: float64 from float32, in nats.
 
-Shapes: T characters, B texts, V ids.
+Shapes: V ids; any axes before them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Windows of text for truncated backpropagation through time.
+"""Windows of one long text for truncated backpropagation through time.
 
-Shapes: B lanes, T characters of one window.
+Shapes: B batch rows, T characters of one window.
 
-A long text is cut into segments that begin at line starts. Each lane reads one segment from its
-start, window after window with carried state, and takes the next segment when it is through. A
-segment begins with EOS and a zero state. Every epoch cuts at other places and shuffles.
+The text is cut into segments that begin at line starts. Each row reads one segment from its start,
+window after window with carried state, then the next free segment. A segment begins with EOS and a
+zero state. Every epoch cuts at other places and shuffles.
 Segments are a few thousand characters long: with longer ones a network sees so few fresh starts
 that it never learns to begin a text, and drifts into states that only a long run reaches.
 """
@@ -16,26 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.batches.windows import IGNORE, Window, hide_some
-from charrnn.vocab import EOS_ID, Ids
+from charrnn.batches.windows import Place, Window, hide_some, window_of
+from charrnn.vocab import Ids
 
 SEGMENT = 4096
-"""Characters of one segment, about; shorter where the lanes would otherwise not all have one."""
-
+"""Characters of one segment, about; shorter where the rows would otherwise not all have one."""
 LINE_SEARCH = 4096
 """How far, in characters, a segment start may move to reach a line start."""
 
 
-class Lanes:
+class TextBatches:
     """Endless training windows over one text, resumable at any point.
 
     Args:
         ids: the text `[N]`, in memory or memory-mapped.
         newline_id: id of the line end, None if the text has none.
-        batch_size: number of lanes B.
+        batch_size: number of rows B.
         bptt: window T in characters.
-        unknown_rate: share of inputs shown as UNK, so that reading an unknown character is
-            something the network has learned; targets are never changed.
+        unknown_rate: share of inputs shown as UNK, so that the network learns to read unknown
+            characters; targets are never changed.
         seed: of the cuts and of the UNKs.
     """
 
@@ -63,11 +62,11 @@ class Lanes:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[int] = []
         self._parts = self._shift = 0
-        self._lanes = [self._next_segment() for _ in range(batch_size)]
+        self._rows = [self._next_segment() for _ in range(batch_size)]
 
     @property
     def epoch(self) -> float:
-        """Passes over the text so far."""
+        """Epochs so far."""
         return self.served / len(self.ids)
 
     @property
@@ -78,33 +77,22 @@ class Lanes:
         return (whole + ends) / self.batch_size
 
     def next_window(self) -> Window:
-        """Return the next window of every lane."""
-        B, T = self.batch_size, self.bptt
-        inputs_BT = np.full((B, T), EOS_ID, dtype=np.int64)
-        targets_BT = np.full((B, T), IGNORE, dtype=np.int64)
-        keep_B = np.ones(B, dtype=np.float32)
-        n_targets = 0
-        for b, (start, position, end) in enumerate(self._lanes):
-            stop = min(position + T, end)
-            count = stop - position
-            targets_BT[b, :count] = self.ids[position:stop]
-            if position == start:
-                keep_B[b] = 0.0
-            else:
-                inputs_BT[b, 0] = self.ids[position - 1]
-            inputs_BT[b, 1:count] = targets_BT[b, : count - 1]
-            n_targets += count
-            self._lanes[b] = self._next_segment() if stop == end else (start, stop, end)
-        self.served += n_targets
-        self.computed += B * T
-        hide_some(inputs_BT, self.unknown_rate, self._rng)
-        return Window(inputs_BT, targets_BT, keep_B, n_targets)
+        """Return the next window of every row."""
+        T = self.bptt
+        places = [row._replace(end=min(row.position + T, row.end)) for row in self._rows]
+        window = window_of(self.ids, places, T)
+        for b, (row, place) in enumerate(zip(self._rows, places, strict=True)):
+            ended = place.end == row.end
+            self._rows[b] = self._next_segment() if ended else row._replace(position=place.end)
+        self.served += window.n_targets
+        self.computed += window.targets_BT.size
+        hide_some(window.inputs_BT, self.unknown_rate, self._rng)
+        return window
 
-    def _next_segment(self) -> tuple[int, int, int]:
-        """Return (start, position, end) of a fresh segment; cut a new epoch when none is left.
+    def _next_segment(self) -> Place:
+        """Return the place of a fresh segment; cut a new epoch when none is left.
 
-        The line starts are looked for only now: to look for all at once would read a text of any
-        size from end to end.
+        Line starts are searched segment by segment: to find all at once would read the whole text.
         """
         while True:
             if not self._queue:
@@ -114,7 +102,7 @@ class Lanes:
             number = self._queue.pop()
             start, end = self._edge(number), self._edge(number + 1)
             if start < end:
-                return start, start, end
+                return Place(start, start, end)
 
     def _edge(self, number: int) -> int:
         """Return where segment `number` starts: the text's start, a line start after each cut."""
@@ -143,7 +131,7 @@ class Lanes:
             "parts": self._parts,
             "shift": self._shift,
             "queue": list(self._queue),
-            "lanes": [list(lane) for lane in self._lanes],
+            "rows": [list(row) for row in self._rows],
             "rng": self._rng.bit_generator.state,
         }
 
@@ -153,11 +141,5 @@ class Lanes:
         self.computed = int(record["computed"])
         self._parts, self._shift = int(record["parts"]), int(record["shift"])
         self._queue = [int(number) for number in record["queue"]]
-        self._lanes = [(int(a), int(p), int(b)) for a, p, b in record["lanes"]]
+        self._rows = [Place(*map(int, row)) for row in record["rows"]]
         self._rng.bit_generator.state = record["rng"]
-
-
-def fit_window(n_chars: int, batch_size: int, bptt: int) -> tuple[int, int]:
-    """Shrink lanes and window to a text of `n_chars`, so that every lane has something to read."""
-    bptt = min(bptt, max(1, n_chars))
-    return min(batch_size, max(1, n_chars // bptt)), bptt

@@ -1,6 +1,6 @@
-"""One long text in several pieces side by side: faster, and not quite exact.
+"""One long text in several parts side by side: faster, and not quite exact.
 
-Shapes: B lanes, T characters of one window, V ids.
+Shapes: B batch rows, T characters of one window, V ids.
 """
 
 from __future__ import annotations
@@ -15,62 +15,66 @@ import numpy as np
 
 from charrnn.batches.evaluation import evaluation_windows
 from charrnn.batches.windows import IGNORE
+from charrnn.engine.logits import target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.scoring.batch import sum_logprobs
-from charrnn.scoring.logprobs import target_logprobs
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer, chunks
-from charrnn.scoring.text import scored
+from charrnn.scoring.scorer import Scorer, chunks, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
 PIECE_CHARS = 1 << 18
 SEAMS, SEAM_CHARS = 16, 256
-"""Where the cost is measured: at so many seams, on so many characters after each."""
+"""Most seams at which the cost is measured, and the characters looked at after each."""
 
 
-class LaneScore(NamedTuple):
-    """The score of a text read in lanes."""
+class RowScore(NamedTuple):
+    """The score of a text read in rows."""
 
     score: Score
     cost_logprob: float
     """Log-probability lost at the seams (nats), estimated by a warm-up four times as long."""
 
 
-def score_lanes(
-    scorer: Scorer, pieces: Iterable[str], *, lanes: int, warmup: int, text: str = ""
-) -> LaneScore:
-    """Score one text in `lanes` pieces of equal length, read side by side.
+def score_in_rows(
+    scorer: Scorer, pieces: Iterable[str], *, rows: int, warmup: int, text: str = ""
+) -> RowScore:
+    """Score one text in `rows` parts of equal length, read side by side.
 
-    Each piece but the first begins with a zero state, and reads the `warmup` characters before it
+    Each part but the first begins with a zero state, and reads the `warmup` characters before it
     without counting them. The ids wait in a temporary file, so that memory does not grow with
     the text.
 
     Args:
         scorer: model and rules.
         pieces: the text.
-        lanes: how many pieces.
-        warmup: characters; as many as the text has make the score exact.
-        text: what the score is to be called.
+        rows: number of parts.
+        warmup: characters; with the length of the text the score is exact.
+        text: the name of the score.
 
     Raises:
-        ConfigError: no lane, a negative warm-up, or a context, which only one lane could have.
-        UnknownCharacterError: see `Scorer.encode`.
+        ConfigError: no row, a negative warm-up, or a context, which only one row could have.
+        UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
-    if lanes < 1 or warmup < 0:
-        raise ConfigError(f"--lanes must be at least 1 and --warmup 0, got {lanes} and {warmup}")
+    if rows < 1:
+        raise ConfigError(f"must be at least 1, got {rows}", field="rows")
+    if warmup < 0:
+        raise ConfigError(f"must be at least 0, got {warmup}", field="warmup")
     if scorer.context:
-        raise ConfigError("--lanes reads a text from several places, and --context is one: choose")
+        raise ConfigError(
+            "reads the text from several places, and a context stands before one: leave one out",
+            field="rows",
+        )
     with tempfile.TemporaryFile() as file:
         counts = Score.total(_store(scorer, pieces, file), text=text)
         size = file.seek(0, 2) // np.dtype(scorer.vocabulary.id_dtype).itemsize
         if not size:
-            return LaneScore(counts, 0.0)
+            return RowScore(counts, 0.0)
         ids = np.memmap(file, scorer.vocabulary.id_dtype, "r", shape=(size,))
-        logprob, unknown_logprob = _read_lanes(scorer, ids, lanes, warmup)
-        cost = _seam_cost(scorer, ids, lanes, warmup)
+        logprob, unknown_logprob = _read_rows(scorer, ids, rows, warmup)
+        cost = _seam_cost(scorer, ids, rows, warmup)
     score = replace(counts, logprob=logprob, unknown_logprob=unknown_logprob)
-    return LaneScore(score, cost)
+    return RowScore(score, cost)
 
 
 def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes]) -> Iterator[Score]:
@@ -87,11 +91,11 @@ def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes]) -> Iterator[S
     file.flush()
 
 
-def _read_lanes(scorer: Scorer, ids: Ids, lanes: int, warmup: int) -> tuple[float, float]:
+def _read_rows(scorer: Scorer, ids: Ids, rows: int, warmup: int) -> tuple[float, float]:
     """Return the log-probability of the ids, and the part of it that UNK has."""
     state = None
     sums, unknown = [], []
-    for window in evaluation_windows(ids, batch_size=lanes, bptt=WINDOW, warmup=warmup):
+    for window in evaluation_windows(ids, batch_size=rows, bptt=WINDOW, warmup=warmup):
         if state is None:
             state = scorer.engine.initial_state(len(window.inputs_BT))
         logits_BTV = scorer.engine.run(window.inputs_BT, state)
@@ -101,22 +105,21 @@ def _read_lanes(scorer: Scorer, ids: Ids, lanes: int, warmup: int) -> tuple[floa
     return math.fsum(sums), math.fsum(unknown)
 
 
-def _seam_cost(scorer: Scorer, ids: Ids, lanes: int, warmup: int) -> float:
+def _seam_cost(scorer: Scorer, ids: Ids, rows: int, warmup: int) -> float:
     """Return how much log-probability a longer warm-up wins back, in nats for all seams."""
-    lanes = min(lanes, len(ids))
-    seams = [k * len(ids) // lanes for k in range(1, lanes)]
+    rows = min(rows, len(ids))
+    seams = [k * len(ids) // rows for k in range(1, rows)]
     some = seams[:: max(1, math.ceil(len(seams) / SEAMS))]
     if not some:
         return 0.0
     plain = Scorer(scorer.engine, scorer.vocabulary)
 
-    def after(seam: int, warm: int) -> tuple[Ids, Ids]:
-        start = max(0, seam - warm)
-        return ids[start:seam], ids[start : seam + SEAM_CHARS]
+    def after_seams(warm: int) -> float:
+        """Return the log-probability of what follows the seams, after a warm-up."""
+        starts = [max(0, seam - warm) for seam in some]
+        both = [ids[a : seam + SEAM_CHARS] for a, seam in zip(starts, some, strict=True)]
+        before = [ids[a:seam] for a, seam in zip(starts, some, strict=True)]
+        return math.fsum(sum_logprobs(plain, both)[0]) - math.fsum(sum_logprobs(plain, before)[0])
 
-    differences = []
-    for warm, sign in ((warmup, -1), (4 * warmup + SEAM_CHARS, 1)):
-        before, both = zip(*(after(seam, warm) for seam in some), strict=True)
-        differences += [sign * x for x in sum_logprobs(plain, both)[0]]
-        differences += [-sign * x for x in sum_logprobs(plain, before)[0]]
-    return max(0.0, math.fsum(differences) * len(seams) / len(some))
+    gain = after_seams(4 * warmup + SEAM_CHARS) - after_seams(warmup)
+    return max(0.0, gain * len(seams) / len(some))

@@ -1,0 +1,86 @@
+"""`charrnn compare`."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+import charrnn.cli.options as options
+from charrnn.config import OnUnknown
+from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.scoring.score import Score
+    from charrnn.scoring.scorer import Scorer
+
+
+def _model(help_text: str) -> Path:
+    option: Path = typer.Argument(metavar="MODEL", parser=options.model_name, help=help_text)
+    return option
+
+
+def compare(
+    first: Path = _model("Model file, run directory, or builtin."),
+    second: Path = _model("The model to compare with it."),
+    texts: list[str] = typer.Argument(
+        None, metavar="TEXT", show_default=False, help="Texts to score with both."
+    ),
+    file: Path = options.FILE,
+    whole: bool = options.WHOLE,
+    context: str = options.CONTEXT,
+    eos: bool = options.EOS,
+    on_unknown: OnUnknown = options.ON_UNKNOWN,
+    output_format: options.Format = options.FORMAT,
+) -> None:
+    """Compare two models on the same texts.
+
+    The report gives the difference in bits and its 95 % interval (paired bootstrap).
+    """
+    from charrnn.api import load
+    from charrnn.display.score import show_comparison, tell_about
+    from charrnn.scoring.compare import compare as compare_scores
+
+    given = options.Input(texts, file, whole=whole)
+    text_before = options.read_context(context)
+    models = [load(path) for path in (first, second)]
+    if len({model.saved.text.normalize for model in models}) > 1:
+        raise ConfigError(
+            "the two models bring text into different Unicode forms, and so score different texts: "
+            "they cannot be compared"
+        )
+    scorers: list[Scorer] = []
+    for model in models:  # the second counts ends if the first does
+        decided = scorers[0].eos if scorers else eos
+        rules = options.make_scorer(model, eos=decided, on_unknown=on_unknown, context=text_before)
+        scorers.append(rules)
+    documents = list(given.documents(models[0].saved.vocabulary.unit))
+    scores = _scores(scorers, documents)
+    vocabularies = (scorers[0].vocabulary, scorers[1].vocabulary)
+    found = compare_scores(scores[0], scores[1], vocabularies)
+    names = (str(models[0].path), str(models[1].path))
+    show_comparison(found, names, options.format_or_default(output_format))
+    sys.stdout.flush()
+    for name, total in zip(names, (found.first, found.second), strict=True):
+        tell_about(total, n_empty=0, eos=False, model=name)
+
+
+def _scores(scorers: list[Scorer], documents: list[options.Document]) -> list[list[Score]]:
+    """Return the scores by each model: of the texts, or of the blocks of a single text."""
+    from charrnn.scoring.batch import score_many
+    from charrnn.scoring.scorer import score_blocks
+
+    if len(documents) > 1:
+        return [list(score_many(one, [text.name for text in documents])) for one in scorers]
+    # both read the text at once, and keep none of it: it may be a gigabyte
+    copies = itertools.tee(documents[0].pieces)
+    blocks = zip(*map(score_blocks, scorers, copies), strict=True)
+    scores: list[list[Score]] = [[], []]
+    for both in blocks:
+        for column, one in zip(scores, both, strict=True):
+            column.append(replace(one, text=""))
+    return scores

@@ -1,0 +1,336 @@
+"""`CharModel`: a trained model that writes and scores, for Python and for the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from charrnn.config import OnUnknown, SamplingConfig, fresh_seed, shown, typed
+from charrnn.engine.network import Engine
+from charrnn.errors import ConfigError
+from charrnn.normalize import normalize
+from charrnn.sampling.batch import sample_batch
+from charrnn.sampling.prompt import Request, Start, read_prompt
+from charrnn.sampling.stream import Stream
+from charrnn.sampling.writer import Sample
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.details import CharScore, char_scores
+from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer, score_pieces
+from charrnn.storage.model_file import SavedModel
+from charrnn.vocab import encode_known
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
+
+    class SamplingOptions(TypedDict, total=False):
+        """The keywords of `CharModel.sample`, for its overloads."""
+
+        on_unknown: OnUnknown
+        temperature: float
+        top_k: int
+        top_p: float
+        min_p: float
+        no_repeat: int
+        length: int
+        min_length: int
+        stop: str | Sequence[str]
+        logprobs: bool
+        seed: int | None
+
+
+class CharModel:
+    """A trained model, ready to write and to score.
+
+    Attributes:
+        saved: config, vocabulary, weights and training record, as in the file.
+        path: the file it came from.
+    """
+
+    def __init__(self, saved: SavedModel, path: Path | None = None) -> None:
+        """Wrap a loaded model."""
+        self.saved = saved
+        self.path = path
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The NumPy engine with this model's weights."""
+        return Engine(self.saved.config, self.saved.weights)
+
+    @property
+    def ends_count(self) -> bool:
+        """True for a model of documents, which has learned where they end."""
+        return self.saved.text.documents != "none"
+
+    # writing
+
+    def start(
+        self,
+        prompt: str = "",
+        *,
+        after: Start | None = None,
+        on_unknown: OnUnknown = "error",
+        progress: Callable[[int], None] | None = None,
+    ) -> Start:
+        """Read a prompt once and return the place after it, to begin any number of samples from.
+
+        Args:
+            prompt: text to read.
+            after: a place to continue from, such as `Stream.end`; without it, a new text begins.
+            on_unknown: characters the model has never seen are read as UNK (`unk`), left out
+                (`skip`), or refused (`error`).
+            progress: called with the number of characters read so far.
+
+        Raises:
+            ConfigError: an argument is of the wrong type.
+            UnknownCharacterError: the prompt has unknown characters, and they are refused.
+        """
+        _check(prompt=(prompt, str), on_unknown=(on_unknown, OnUnknown))
+        if not isinstance(after, Start | None):
+            raise ConfigError(f"must be a Start, got {shown(after)}", field="after")
+        text = normalize(prompt, self.saved.text.normalize)
+        encoded = encode_known(self.saved.vocabulary, text, on_unknown, what="the prompt")
+        return read_prompt(self.engine, encoded.ids, after=after, progress=progress)
+
+    def stream(
+        self,
+        prompt: str = "",
+        *,
+        after: Start | None = None,
+        index: int = 0,
+        on_unknown: OnUnknown = "error",
+        temperature: float = SamplingConfig.temperature,
+        top_k: int = SamplingConfig.top_k,
+        top_p: float = SamplingConfig.top_p,
+        min_p: float = SamplingConfig.min_p,
+        no_repeat: int = SamplingConfig.no_repeat,
+        length: int = SamplingConfig.length,
+        min_length: int = SamplingConfig.min_length,
+        stop: str | Sequence[str] = (),
+        logprobs: bool = False,
+        seed: int | None = None,
+    ) -> Stream:
+        """Return an iterator over the characters of a sample; the prompt is read, not repeated.
+
+        Afterwards its `stop_reason` tells how the text ended, and its `end` can be continued.
+
+        Args:
+            prompt: text that the sample continues.
+            after: a place to continue from; see `start`.
+            index: which sample of the seed.
+            on_unknown: as for `start`.
+            temperature: divides the logits; 0 always takes the most probable character.
+            top_k: keep the k most probable characters; 0 keeps all.
+            top_p: keep the fewest characters whose probabilities sum to p.
+            min_p: keep characters at least p times as probable as the most probable.
+            no_repeat: never write an N-gram of this many characters twice; 0 allows it.
+            length: most characters to write.
+            min_length: the text does not end before this many characters.
+            stop: one text, or several, that end the sample; they are not written.
+            logprobs: record the log-probability of every character.
+            seed: of the random numbers; a fresh one when None.
+
+        Raises:
+            ConfigError: an argument is out of range or of the wrong type.
+            UnknownCharacterError: the prompt has unknown characters, and they are refused.
+        """
+        config = _sampling_config(locals())
+        index = _count("index", index, 0)
+        start = self.start(prompt, after=after, on_unknown=on_unknown)
+        return self.stream_request(Request(start, prompt, config.temperature, index), config)
+
+    @overload
+    def sample(
+        self,
+        prompt: str = "",
+        *,
+        num: None = None,
+        after: Start | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Sample: ...
+
+    @overload
+    def sample(
+        self,
+        prompt: str = "",
+        *,
+        num: int,
+        after: Start | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> list[Sample]: ...
+
+    def sample(
+        self,
+        prompt: str = "",
+        *,
+        num: int | None = None,
+        after: Start | None = None,
+        on_unknown: OnUnknown = "error",
+        temperature: float = SamplingConfig.temperature,
+        top_k: int = SamplingConfig.top_k,
+        top_p: float = SamplingConfig.top_p,
+        min_p: float = SamplingConfig.min_p,
+        no_repeat: int = SamplingConfig.no_repeat,
+        length: int = SamplingConfig.length,
+        min_length: int = SamplingConfig.min_length,
+        stop: str | Sequence[str] = (),
+        logprobs: bool = False,
+        seed: int | None = None,
+    ) -> Sample | list[Sample]:
+        """Return a whole sample, or with `num` a list of that many, drawn in one batch.
+
+        Sample k is the text that `stream(..., index=k)` gives with the same seed; `str(sample)` is
+        the text. The other arguments are those of `stream`.
+
+        Raises:
+            ConfigError: an argument is out of range or of the wrong type.
+            UnknownCharacterError: the prompt has unknown characters, and they are refused.
+        """
+        config = _sampling_config(locals())
+        count = 1 if num is None else _count("num", num, 1)
+        start = self.start(prompt, after=after, on_unknown=on_unknown)
+        requests = [Request(start, prompt, config.temperature, k) for k in range(count)]
+        samples = list(self.sample_requests(requests, config))
+        return samples[0] if num is None else samples
+
+    def stream_request(self, request: Request, config: SamplingConfig) -> Stream:
+        """Return the stream of one request."""
+        return Stream(self.engine, self.saved.vocabulary, request, config)
+
+    def sample_requests(
+        self, requests: Sequence[Request], config: SamplingConfig
+    ) -> Iterator[Sample]:
+        """Yield samples for requests that differ in prompt or temperature, in their order."""
+        return sample_batch(self.engine, self.saved.vocabulary, requests, config)
+
+    # scoring
+
+    def scorer(
+        self, *, eos: bool | None = None, on_unknown: OnUnknown = "unk", context: str = ""
+    ) -> Scorer:
+        """Return the rules to score by, for the functions of `charrnn.scoring`.
+
+        Args:
+            eos: count the end of each text as an event; None does it for models of documents.
+            on_unknown: characters the model has never seen are charged with the probability of
+                UNK (`unk`), left out (`skip`), or refused (`error`).
+            context: text before each text, read but not scored.
+
+        Raises:
+            ConfigError: an argument is of the wrong type.
+            UnknownCharacterError: the context has unknown characters, and they are refused.
+        """
+        _check(eos=(eos, bool | None), on_unknown=(on_unknown, OnUnknown), context=(context, str))
+        return Scorer(
+            self.engine,
+            self.saved.vocabulary,
+            eos=self.ends_count if eos is None else eos,
+            on_unknown=on_unknown,
+            context=context,
+            normalize=self.saved.text.normalize,
+        )
+
+    def score(
+        self,
+        text: str,
+        *,
+        eos: bool | None = None,
+        on_unknown: OnUnknown = "unk",
+        context: str = "",
+    ) -> Score:
+        """Return how probable a text is; keywords as for `scorer`.
+
+        Raises:
+            ConfigError: an argument is of the wrong type.
+            UnknownCharacterError: the text has unknown characters, and they are refused.
+        """
+        _check(text=(text, str))
+        rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context)
+        return score_pieces(rules, [text], text=text)
+
+    def score_many(
+        self,
+        texts: Iterable[str],
+        *,
+        eos: bool | None = None,
+        on_unknown: OnUnknown = "unk",
+        context: str = "",
+    ) -> list[Score]:
+        """Return the scores of many texts, read side by side; keywords as for `scorer`.
+
+        Raises:
+            ConfigError: an argument is of the wrong type.
+            UnknownCharacterError: a text has unknown characters, and they are refused.
+        """
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise ConfigError(f"must be several texts, got {shown(texts)}", field="texts")
+        several = list(texts)
+        for text in several:
+            _check(texts=(text, str))
+        return list(
+            score_many(self.scorer(eos=eos, on_unknown=on_unknown, context=context), several)
+        )
+
+    def char_scores(
+        self,
+        text: str,
+        *,
+        alternatives: int = 5,
+        eos: bool | None = None,
+        on_unknown: OnUnknown = "unk",
+        context: str = "",
+    ) -> list[CharScore]:
+        """Return each event of a text: probability, rank, and what was expected instead.
+
+        Args:
+            text: what to score.
+            alternatives: how many of the most probable characters to name at each place.
+            eos: as for `scorer`.
+            on_unknown: as for `scorer`.
+            context: as for `scorer`.
+
+        Raises:
+            ConfigError: an argument is out of range or of the wrong type.
+            UnknownCharacterError: the text has unknown characters, and they are refused.
+        """
+        _check(text=(text, str))
+        named = _count("alternatives", alternatives, 0)
+        rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context)
+        return list(char_scores(rules, [text], alternatives=named))
+
+
+def _sampling_config(given: Mapping[str, Any]) -> SamplingConfig:
+    """Return the config of the sampling options among a call's arguments.
+
+    Raises:
+        ConfigError: one is out of range or of the wrong type.
+    """
+    options = {field.name: given[field.name] for field in dataclasses.fields(SamplingConfig)}
+    if options["seed"] is None:
+        options["seed"] = fresh_seed()
+    return SamplingConfig(**options)
+
+
+def _check(**values: tuple[Any, Any]) -> None:
+    """Require that arguments, given as value and type, are of their types.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, (value, hint) in values.items():
+        typed(name, value, hint)
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    """Return a whole number of at least `least`.
+
+    Raises:
+        ConfigError: it is another number, or none.
+    """
+    number: int = typed(name, value, int)
+    if number < least:
+        raise ConfigError(f"must be at least {least}, got {shown(number)}", field=name)
+    return number

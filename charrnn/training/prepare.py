@@ -1,0 +1,235 @@
+"""From paths and settings to a trainer that is ready to run, for a new run or a resumed one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from charrnn.config import CorpusConfig, ModelConfig, TrainingConfig, shown
+from charrnn.corpus.corpus import Corpus, digest_of, load_corpus
+from charrnn.corpus.encode import encode_corpus
+from charrnn.corpus.sources import STDIN, find_sources
+from charrnn.errors import ConfigError, CorpusError, RunError
+from charrnn.storage.model_file import SavedModel, load_model
+from charrnn.storage.runs import (
+    DEFAULT_ROOT,
+    RunDirectory,
+    find_model,
+    new_run,
+    take_over,
+    unfinished_runs,
+)
+from charrnn.training.system import choose_device, load_torch
+from charrnn.vocab import FIRST_CHARACTER_ID
+
+if TYPE_CHECKING:
+    from charrnn.training.trainer import Trainer
+
+FINE_TUNING_RATE = 3e-3
+"""Peak learning rate when a trained model is trained further: it has less far to go."""
+SMALLEST_VOCABULARY = FIRST_CHARACTER_ID + 1
+
+
+def prepare_training(
+    paths: Sequence[str | os.PathLike[str]],
+    settings: Mapping[str, Any],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    init: str | os.PathLike[str] | None = None,
+    held_out: Sequence[str | os.PathLike[str]] = (),
+    started: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Trainer:
+    """Encode the corpus, choose what was left open, and return a trainer that is ready to run.
+
+    Args:
+        paths: files, directories, or `-` for standard input.
+        settings: fields of `ModelConfig` (without `vocab_size`), `TrainingConfig` and
+            `CorpusConfig`; None means that charrnn chooses.
+        out: the run directory; by default `runs/<corpus name>`.
+        name: or its name under `runs/`.
+        init: a model to begin from; its shape is kept, and new characters join its alphabet.
+        held_out: files to validate on, instead of a share of the corpus.
+        started: `time.monotonic()` at the start of the command, from which a time limit counts.
+        progress: called with the number of characters encoded so far.
+
+    Raises:
+        ConfigError: a setting does not exist or is out of range.
+        ModelFileError: the model to begin from is missing or damaged.
+        CorpusError: the corpus cannot be used.
+        RunError: the directory already holds a run.
+        StorageError: the encoded text cannot be written.
+    """
+    started = time.monotonic() if started is None else started
+    given = {key: value for key, value in settings.items() if value is not None}
+    _check(given)
+    if given.get("device", "auto") not in ("auto", "cpu"):
+        load_torch()
+        choose_device(given["device"])
+    initial = None if init is None else load_model(find_model(init))
+    if initial is not None:
+        given = {"learning_rate": FINE_TUNING_RATE, **given, **_decided_by(initial, given)}
+    text = CorpusConfig(split_seed=given.get("seed", 0), **_part(CorpusConfig, given))
+    run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
+    try:
+        corpus = encode_corpus(
+            paths,
+            run.corpus,
+            text,
+            held_out=held_out,
+            known=() if initial is None else initial.vocabulary.characters,
+            progress=progress,
+        )
+        load_torch()  # only when it is sure to be needed
+        from charrnn.training.sizing import complete_settings
+        from charrnn.training.trainer import Trainer
+
+        model, training = complete_settings(
+            corpus.n_train,
+            len(corpus.vocabulary),
+            {**_part(ModelConfig, given), **_part(TrainingConfig, given)},
+        )
+        return Trainer(corpus, model, training, run, initial=initial, started=started)
+    except BaseException:
+        run.discard()
+        raise
+
+
+def prepare_resume(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    out: Path | None = None,
+    name: str | None = None,
+    held_out: Sequence[str | os.PathLike[str]] = (),
+    started: float | None = None,
+) -> Trainer:
+    """Return a trainer that continues where an unfinished run stopped, with its settings.
+
+    Args:
+        paths: the corpus, wherever it is now; may be empty.
+        out: the run directory.
+        name: or its name under `runs/`; without both, the newest unfinished run of this text.
+        held_out: the held-out files, if they are to be compared with those of the run.
+        started: as for `prepare_training`.
+
+    Raises:
+        RunError: there is nothing to resume, or another command works on the run.
+        CorpusError: the corpus has changed since.
+    """
+    started = time.monotonic() if started is None else started
+    found, corpus = _unfinished_run(paths, out, name)
+    _require_unchanged(corpus, paths, held_out)
+    run = take_over(found)
+    load_torch()
+    from charrnn.training.checkpoint import read_record, unfit
+    from charrnn.training.trainer import Trainer
+
+    record = read_record(run.resume)
+    try:
+        model = ModelConfig.from_dict(record.get("model"))
+        training = TrainingConfig.from_dict(record.get("training"))
+    except ConfigError as error:
+        raise unfit(run.resume, error) from error
+    return Trainer(corpus, model, training, run, resume=record, started=started)
+
+
+def _unfinished_run(
+    paths: Sequence[str | os.PathLike[str]], out: Path | None, name: str | None
+) -> tuple[RunDirectory, Corpus]:
+    """Return the run to resume: the one named, or the newest that was trained on the text."""
+    is_named = out is not None or name is not None
+    is_piped = _is_piped(paths)
+    digests: dict[str, str] = {}
+    for run in unfinished_runs(out=out, name=name):
+        if not is_named and run.is_running:
+            continue
+        try:
+            corpus = load_corpus(run.corpus)
+        except CorpusError:
+            if is_named or not paths:
+                raise
+            continue
+        if is_named or not paths:
+            return run, corpus
+        glob = "" if is_piped else corpus.config.glob  # a pipe can be read only once
+        if glob not in digests:
+            digests[glob] = digest_of(paths, glob)
+        if corpus.sha256 == digests[glob]:
+            return run, corpus
+    what = f" of the text in {find_sources(paths)[0].name}" if paths else ""
+    raise RunError(f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume")
+
+
+def _is_piped(paths: Sequence[str | os.PathLike[str]]) -> bool:
+    return any(os.fspath(path) == STDIN for path in paths)
+
+
+def _require_unchanged(
+    corpus: Corpus,
+    paths: Sequence[str | os.PathLike[str]],
+    held_out: Sequence[str | os.PathLike[str]],
+) -> None:
+    """Compare the text where it is now with the one that was encoded.
+
+    Files that are not named and no longer where they were are not looked for: the run has its own
+    encoded text.
+
+    Raises:
+        CorpusError: the text is not the same, or a file that is named does not exist.
+    """
+    parts = (
+        (paths, corpus.paths, corpus.sha256),
+        (held_out, corpus.held_out_paths, corpus.held_out_sha256),
+    )
+    for given, recorded, digest in parts:
+        wanted = given or [path for path in recorded if Path(path).is_file()]
+        is_compared = len(wanted) == len(recorded) if not given else not _is_piped(given)
+        if wanted and is_compared and digest_of(wanted, corpus.config.glob) != digest:
+            raise CorpusError(
+                f"{wanted[0]} has changed since this run began: start a new run, or put the old "
+                "text back"
+            )
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Check the names and values that were given.
+
+    Raises:
+        ConfigError: a name is no setting, or a value is out of range.
+    """
+    parts = [_part(kind, given) for kind in (ModelConfig, TrainingConfig, CorpusConfig)]
+    for name in given:
+        if not any(name in part for part in parts):
+            raise ConfigError(f"there is no setting called {shown(name)}")
+    model, training, text = parts
+    ModelConfig(vocab_size=SMALLEST_VOCABULARY, **model)
+    TrainingConfig(**training)
+    CorpusConfig(**text)
+
+
+def _part(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are fields of a config; what the corpus decides is none."""
+    fields = {field.name for field in dataclasses.fields(kind)} - {"vocab_size", "split_seed"}
+    return {name: value for name, value in given.items() if name in fields}
+
+
+def _decided_by(initial: SavedModel, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a model to begin from decides.
+
+    Raises:
+        ConfigError: a setting contradicts the model.
+    """
+    shape = _part(ModelConfig, dataclasses.asdict(initial.config))
+    text = {"unit": initial.vocabulary.unit, "normalize": initial.text.normalize}
+    for name, value in {**shape, **text}.items():
+        if given.get(name, value) != value:
+            raise ConfigError(
+                f"must be {value}, as in the model to begin from, got {given[name]}: leave it out",
+                field=name,
+            )
+    return {**shape, **text}

@@ -1,0 +1,179 @@
+"""The Python face: every keyword spelled out, every wrong value a ConfigError that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charrnn
+from charrnn.api import SETTINGS
+from charrnn.config import SamplingConfig
+from charrnn.errors import CharRNNError, ConfigError, CorpusError, ModelFileError
+from charrnn.model import CharModel
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return CharModel(tiny_model)
+
+
+def keywords(function):
+    """Names and defaults of the keyword-only parameters; `**options` would be a failure."""
+    parameters = inspect.signature(function).parameters.values()
+    assert not any(p.kind == p.VAR_KEYWORD for p in parameters)
+    assert all(p.annotation is not p.empty for p in parameters if p.name != "self")
+    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY}
+
+
+def test_every_setting_of_a_training_run_is_a_keyword():
+    found = keywords(charrnn.train)
+    assert set(found) == {"out", "name", "init", "held_out", *SETTINGS}
+    assert {found[name] for name in SETTINGS} == {None}
+
+
+@pytest.mark.parametrize("method", ["sample", "stream"])
+def test_every_sampling_option_is_a_keyword(method):
+    found = keywords(getattr(CharModel, method))
+    for field in dataclasses.fields(SamplingConfig):
+        expected = None if field.name == "seed" else field.default
+        assert found.pop(field.name) == expected
+    assert found == {
+        "after": None,
+        "on_unknown": "error",
+        **({"num": None} if method == "sample" else {"index": 0}),
+    }
+
+
+@pytest.mark.parametrize("method", ["score", "score_many", "char_scores", "scorer"])
+def test_every_rule_of_scoring_is_a_keyword(method):
+    found = keywords(getattr(CharModel, method))
+    found.pop("alternatives", None)
+    assert found == {"eos": None, "on_unknown": "unk", "context": ""}
+
+
+SAMPLING = [
+    ({"temperature": -1}, "temperature must be at least 0, got -1.0"),
+    ({"temperature": "warm"}, "temperature must be a number, got 'warm'"),
+    ({"top_p": 2}, "top_p must be in (0, 1], got 2"),
+    ({"top_k": 1.5}, "top_k must be a whole number, got 1.5"),
+    ({"length": True}, "length must be a whole number, got True"),
+    ({"stop": 3}, "stop must be texts, got 3"),
+    ({"stop": ""}, "stop must have at least one character"),
+    ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
+    ({"prompt": 7}, "prompt must be a text, got 7"),
+    ({"prompt": b"a"}, "prompt must be a text, got b'a'"),
+    ({"on_unknown": "replace"}, "on_unknown must be one of unk, skip, error, got 'replace'"),
+    ({"after": "the end"}, "after must be a Start, got 'the end'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), SAMPLING, ids=str)
+@pytest.mark.parametrize("method", ["sample", "stream"])
+def test_a_wrong_sampling_option(model, method, options, message):
+    with pytest.raises(ConfigError) as caught:
+        getattr(model, method)(**options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("num", [0, -3, 1.0, "2", True])
+def test_a_wrong_number_of_samples(model, num):
+    with pytest.raises(ConfigError, match=r"^num must be "):
+        model.sample(num=num, length=1)
+
+
+def test_numbers_of_numpy_and_one_stop_text_are_welcome(model):
+    several = model.sample("a", num=np.int64(2), length=np.int32(5), seed=np.uint8(3))
+    assert [sample.text for sample in several] == [
+        "".join(model.stream("a", index=np.int64(k), length=5, seed=3)) for k in range(2)
+    ]
+    whole = str(model.sample("a", length=200, seed=1))
+    stop = whole[20]
+    assert str(model.sample("a", length=200, seed=1, stop=stop)) == whole.partition(stop)[0]
+
+
+def test_unknown_characters_of_a_prompt(model):
+    with pytest.raises(charrnn.errors.UnknownCharacterError, match="the prompt has characters"):
+        model.sample("a€b", length=1)
+    skipped = model.sample("a€b", length=20, seed=1, on_unknown="skip")
+    assert skipped.text == model.sample("ab", length=20, seed=1).text
+
+
+SCORING = [
+    ("score", 7, {}, "text must be a text, got 7"),
+    ("score", "a", {"eos": "yes"}, "eos must be True or False, got 'yes'"),
+    ("score", "a", {"context": None}, "context must be a text, got None"),
+    ("score", "a", {"on_unknown": "guess"}, "on_unknown must be one of unk, skip, error"),
+    ("score_many", "abc", {}, "texts must be several texts, got 'abc'"),
+    ("score_many", 3, {}, "texts must be several texts, got 3"),
+    ("score_many", ["a", 3], {}, "texts must be a text, got 3"),
+    ("char_scores", None, {}, "text must be a text, got None"),
+    ("char_scores", "a", {"alternatives": -1}, "alternatives must be at least 0, got -1"),
+    ("char_scores", "a", {"alternatives": 1.5}, "alternatives must be a whole number, got 1.5"),
+]
+
+
+@pytest.mark.parametrize(("method", "given", "rules", "message"), SCORING, ids=str)
+def test_a_wrong_argument_of_scoring(model, method, given, rules, message):
+    with pytest.raises(ConfigError) as caught:
+        getattr(model, method)(given, **rules)
+    assert message in str(caught.value)
+
+
+TRAINING = [
+    ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
+    ({"hidden_size": "8"}, "hidden_size must be a whole number, got '8'"),
+    ({"cell": "LSTM"}, "cell must be one of lstm, gru, rnn, got 'LSTM'"),
+    ({"time_s": "90s"}, "time_s must be a number, got '90s'"),
+    ({"documents": "page"}, "documents must be one of none, line, blank-line, file, got 'page'"),
+    ({"out": 3}, "out must be a path, got 3"),
+    ({"init": ""}, "init must be a path, got ''"),
+    ({"held_out": 5}, "held_out must be a path or several paths, got 5"),
+    ({"held_out": ["a", 5]}, "held_out must be a path, got 5"),
+    ({"corpus": 5}, "corpus must be a path or several paths, got 5"),
+    ({"corpus": b"abc"}, "corpus must be a path or several paths, got b'abc'"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), TRAINING, ids=str)
+def test_a_wrong_setting_of_training(tmp_path, monkeypatch, options, message):
+    """It is refused before the corpus, which is missing, is looked for."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        charrnn.train(**{"corpus": "missing.txt", **options})
+    assert str(caught.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["To be, or not to be:\nthat is the question", "word " * 1000])
+def test_a_text_in_place_of_its_path(text):
+    with pytest.raises(CorpusError, match="save the text in a file and give its path"):
+        charrnn.train(text)
+
+
+def test_a_run_from_python(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    held_out = tmp_path / "held"
+    held_out.write_text("the miller found the key by the river.\n" * 4)
+    model = charrnn.train(
+        text, name="mine", held_out=str(held_out), steps=2, hidden_size=np.int64(8), batch_size=4,
+        bptt=8, dtype="float32", device="cpu", members=2,
+    )  # fmt: skip
+    assert model.path == Path("runs/mine/model.safetensors")
+    assert model.saved.config.members == 2
+    assert model.saved.config.hidden_size == 8
+    assert len(model.sample("the ", num=3, length=10, seed=1)) == 3
+
+
+def test_what_cannot_be_loaded():
+    with pytest.raises(ConfigError, match=r"^path must be a path, got 7"):
+        charrnn.load(7)
+    with pytest.raises(ModelFileError, match="there is no model at nowhere"):
+        charrnn.load("nowhere")
+    with pytest.raises(ConfigError, match=r"^models must be a path or several paths, got None"):
+        charrnn.merge(None)
+    with pytest.raises(CharRNNError, match="give two models or more"):
+        charrnn.merge("builtin")
