@@ -34,7 +34,7 @@ from torch import nn
 from torch.optim import Optimizer
 from variant_layers import LayerNormalised, Residual, WeightDropped, WeightNoised, Zoneout
 
-from charrnn.batches.text import TextBatches
+from charrnn.batches.windows import TextBatches
 from charrnn.config import CorpusConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.corpus.encode import encode_corpus

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from charrnn.config import Cell, ModelConfig, SamplingConfig
 from charrnn.engine.network import Engine
 from charrnn.sampling.batch import sample_batch
-from charrnn.sampling.prompt import Request, read_prompt
 from charrnn.sampling.stream import Stream
+from charrnn.sampling.writer import Request, read_prompt
 from charrnn.storage.merge import merge_models
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary

@@ -13,9 +13,8 @@ from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
 from charrnn.normalize import normalize
 from charrnn.sampling.batch import sample_batch
-from charrnn.sampling.prompt import Request, Start, read_prompt
 from charrnn.sampling.stream import Stream
-from charrnn.sampling.writer import Sample
+from charrnn.sampling.writer import Request, Sample, Start, read_prompt
 from charrnn.scoring.batch import score_many
 from charrnn.scoring.details import CharScore, char_scores
 from charrnn.scoring.score import Score

@@ -13,10 +13,15 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from charrnn.batches import text as text_batches
-from charrnn.batches.evaluation import evaluation_windows
-from charrnn.batches.text import TextBatches
-from charrnn.batches.windows import IGNORE, Window, fit_window, shifted
+from charrnn.batches import windows as text_batches
+from charrnn.batches.windows import (
+    IGNORE,
+    TextBatches,
+    Window,
+    evaluation_windows,
+    fit_window,
+    shifted,
+)
 from charrnn.models.network import CharNetwork
 from charrnn.training.loss import window_loss
 from charrnn.vocab import EOS_ID, UNK_ID

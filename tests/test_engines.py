@@ -13,8 +13,7 @@ import torch
 
 from charrnn.engine.cells import Matrix
 from charrnn.engine.network import Engine
-from charrnn.models.ensemble import Ensemble
-from charrnn.models.network import CharNetwork
+from charrnn.models.network import CharNetwork, Ensemble
 
 CASES = [
     pytest.param(cell, layers, embedding, id=f"{cell}-{layers}-{embedding or 'onehot'}")

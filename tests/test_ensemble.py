@@ -14,8 +14,7 @@ import torch
 from charrnn import api, events
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
-from charrnn.models.ensemble import Ensemble
-from charrnn.models.network import CharNetwork
+from charrnn.models.network import CharNetwork, Ensemble
 from charrnn.storage.model_file import load_model
 from charrnn.training import learner as learner_module
 from charrnn.training.prepare import prepare_resume

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from charrnn.config import SamplingConfig
 from charrnn.sampling import picker as filters
 from charrnn.sampling.picker import Picker, remove_repeated
-from charrnn.sampling.prompt import Request
-from charrnn.sampling.writer import new_writer
+from charrnn.sampling.writer import Request, new_writer
 from charrnn.vocab import Vocabulary
 
 P = np.array([0.1, 0.4, 0.2, 0.25, 0.05])

@@ -198,9 +198,9 @@ def test_metrics_are_one_json_object_a_line(here):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/tmp"])
 def test_a_name_is_no_path(name):
-    with pytest.raises(ConfigError, match="^name must be a plain name"):
+    with pytest.raises(ConfigError, match=r"^name must be a plain name"):
         new_run("text", name=name)
-    with pytest.raises(ConfigError, match="^name must be a plain name"):
+    with pytest.raises(ConfigError, match=r"^name must be a plain name"):
         list(unfinished_runs(name=name))
 
 

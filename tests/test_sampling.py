@@ -16,9 +16,8 @@ from charrnn.model import CharModel
 from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.picker import Picker
-from charrnn.sampling.prompt import Request
 from charrnn.sampling.stream import Stream
-from charrnn.sampling.writer import NoRepeat, StopTexts, WatchfulWriter, new_writer
+from charrnn.sampling.writer import NoRepeat, Request, StopTexts, WatchfulWriter, new_writer
 from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, ByteVocabulary, Vocabulary
 

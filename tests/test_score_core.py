@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_models import VOCABULARY, naive, random_text, scorer
 
-from charrnn.engine.logits import log_softmax, target_logprobs
-from charrnn.engine.network import Engine
+from charrnn.engine.network import Engine, log_softmax, target_logprobs
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.scoring.batch import score_many
 from charrnn.scoring.rows import score_in_rows

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from score_models import char_logprobs
 
-from charrnn.engine.logits import log_softmax
-from charrnn.engine.network import Engine
+from charrnn.engine.network import Engine, log_softmax
 from charrnn.scoring.score import Score, bits
 from charrnn.scoring.scorer import CHUNK, Scorer, score_pieces
 from charrnn.vocab import EOS_ID, UNK_ID, Unknown, Vocabulary

@@ -22,8 +22,7 @@ from torch.optim.optimizer import (
 from charrnn import api, events
 from charrnn.batches.windows import shifted
 from charrnn.corpus.corpus import load_corpus
-from charrnn.engine.logits import target_logprobs
-from charrnn.engine.network import Engine
+from charrnn.engine.network import Engine, target_logprobs
 from charrnn.errors import ConfigError, CorpusError, DivergenceError, RunError
 from charrnn.models.network import CharNetwork
 from charrnn.storage.model_file import load_model

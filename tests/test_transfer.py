@@ -7,7 +7,7 @@ import reference
 from charrnn import api
 from charrnn.config import ModelConfig
 from charrnn.errors import ConfigError
-from charrnn.models.ensemble import transfer_weights
+from charrnn.models.network import transfer_weights
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.training.prepare import prepare_training
 from charrnn.vocab import Vocabulary

@@ -9,7 +9,7 @@ from charrnn.config import SamplingConfig
 from charrnn.display.interactive import Conversation
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.model import CharModel
-from charrnn.sampling.prompt import Request, Start
+from charrnn.sampling.writer import Request, Start
 
 CHOICES = 4
 PROPOSAL_CHARS = 80

@@ -14,7 +14,7 @@ from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
-    from charrnn.sampling.prompt import Request
+    from charrnn.sampling.writer import Request
 
 SampleFormat = Literal["text", "jsonl"]
 MAX_NUM = 1_000_000
@@ -170,7 +170,7 @@ def _requests(
 ) -> list[Request]:
     """Return one request per prompt, temperature and sample; each prompt is read once."""
     from charrnn.display.sample import prompt_progress
-    from charrnn.sampling.prompt import Request
+    from charrnn.sampling.writer import Request
 
     requests: list[Request] = []
     for number, text in enumerate(texts):

@@ -20,8 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import CorpusConfig
-from charrnn.corpus.corpus import DOCUMENTS_FILE, IDS_FILE, RECORD_FILE, Corpus, load_corpus
-from charrnn.corpus.documents import Documents, choose_threshold, count_duplicates
+from charrnn.corpus.corpus import (
+    DOCUMENTS_FILE,
+    IDS_FILE,
+    RECORD_FILE,
+    Corpus,
+    Documents,
+    choose_threshold,
+    count_duplicates,
+    load_corpus,
+)
 from charrnn.corpus.draft import END, NEWLINE, Draft, Segmenter
 from charrnn.corpus.sources import Form, Source, find_sources, names, read_text
 from charrnn.errors import CorpusError

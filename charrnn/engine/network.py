@@ -1,4 +1,4 @@
-"""A whole network in NumPy: ids in, logits out.
+"""A whole network in NumPy: ids in, logits out, and from logits to log-probabilities.
 
 Shapes: M ensemble members, B streams, T characters, H hidden units, G·H gate rows, V ids.
 """
@@ -14,6 +14,31 @@ from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
 from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
+
+Floats = NDArray[np.float64]
+
+
+def log_softmax(logits: NDArray[Any]) -> Floats:
+    """Return log-probabilities in float64 over the last axis."""
+    shifted = logits.astype(np.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def target_logprobs(logits: NDArray[Any], targets: NDArray[Any]) -> Floats:
+    """Return the log-probabilities of the targets alone, `[..]` from logits `[.., V]`.
+
+    The same numbers as `log_softmax` gives, without an array of all of them.
+    """
+    top = logits.max(axis=-1, keepdims=True)
+    chosen = np.take_along_axis(logits, targets[..., None].astype(np.intp), axis=-1)
+    exp = np.subtract(logits, top, dtype=np.float64)
+    np.exp(exp, out=exp)
+    result: Floats = np.subtract(chosen, top, dtype=np.float64)[..., 0]
+    result -= np.log(exp.sum(axis=-1))
+    return result
+
 
 TABLE_BYTES = 1 << 27
 

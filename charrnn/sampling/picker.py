@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine.logits import target_logprobs
+from charrnn.engine.network import target_logprobs
 from charrnn.sampling.writer import Writer
 from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine.logits import target_logprobs
-from charrnn.engine.network import Engine
+from charrnn.engine.network import Engine, target_logprobs
 from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.picker import Picker
-from charrnn.sampling.prompt import Request, Start
-from charrnn.sampling.writer import Sample, StopReason, new_writer
+from charrnn.sampling.writer import Request, Sample, Start, StopReason, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
 
 BLOCK = 256

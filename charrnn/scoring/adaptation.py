@@ -29,11 +29,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.windows import shifted
-from charrnn.engine.logits import target_logprobs
-from charrnn.engine.network import State
+from charrnn.engine.network import State, target_logprobs
 from charrnn.errors import ConfigError
-from charrnn.models.ensemble import Ensemble
-from charrnn.models.network import CharNetwork, NetworkState, detach
+from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, block_score
 from charrnn.storage.model_file import SavedModel

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.batches.windows import shifted
-from charrnn.engine.logits import Floats, target_logprobs
+from charrnn.engine.network import Floats, target_logprobs
 from charrnn.normalize import normalize
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, score_pieces, scored

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.engine.logits import Floats
+from charrnn.engine.network import Floats
 from charrnn.errors import ConfigError
 from charrnn.scoring.score import Score
 from charrnn.vocab import Vocabulary

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn.engine.logits import log_softmax
+from charrnn.engine.network import log_softmax
 from charrnn.scoring.score import bits
 from charrnn.scoring.scorer import Block, Scorer
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, Vocabulary, utf8

@@ -13,9 +13,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from charrnn.batches.evaluation import evaluation_windows
-from charrnn.batches.windows import IGNORE
-from charrnn.engine.logits import target_logprobs
+from charrnn.batches.windows import IGNORE, evaluation_windows
+from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.scoring.batch import sum_logprobs
 from charrnn.scoring.score import Score

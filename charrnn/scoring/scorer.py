@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from charrnn.batches.windows import shifted
 from charrnn.config import Normalization, OnUnknown
-from charrnn.engine.logits import target_logprobs
-from charrnn.engine.network import Engine, State
+from charrnn.engine.network import Engine, State, target_logprobs
 from charrnn.normalize import Normalizer
 from charrnn.scoring.score import Score
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Vocabulary, encode_known

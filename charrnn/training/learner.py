@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from charrnn.batches.documents import DocumentBatches
-from charrnn.batches.text import TextBatches
-from charrnn.batches.windows import Window, fit_window
+from charrnn.batches.windows import TextBatches, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
-from charrnn.models.ensemble import Ensemble, transfer_weights
-from charrnn.models.network import CharNetwork, NetworkState, detach
+from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, transfer_weights
 from charrnn.storage.model_file import SavedModel
 from charrnn.training.loss import Measured, Meter, corpus_windows, measure, window_loss
 from charrnn.training.optimizers import Muon, build_optimizers

@@ -21,11 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.documents import document_windows
-from charrnn.batches.evaluation import evaluation_windows
-from charrnn.batches.windows import IGNORE, Window
+from charrnn.batches.windows import IGNORE, Window, evaluation_windows
 from charrnn.corpus.corpus import Corpus
-from charrnn.models.ensemble import Ensemble
-from charrnn.models.network import CharNetwork, NetworkState, detach, select_rows
+from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, select_rows
 from charrnn.training.system import autocast
 from charrnn.vocab import Ids
 

@@ -16,8 +16,8 @@ from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.engine.network import Engine
 from charrnn.errors import DivergenceError
-from charrnn.sampling.prompt import Request, read_prompt
 from charrnn.sampling.stream import Stream
+from charrnn.sampling.writer import Request, read_prompt
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
 from charrnn.training.checkpoint import RunFiles, metrics_row, read_record, unfit
