@@ -7,7 +7,7 @@ TIME   ?= 90s
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pretrained test lint format type check bench clean
+.PHONY: help install demo pretrained test fuzz soak kill lint format type check bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,6 +31,15 @@ pretrained: $(READY)  ## train the model that ships with charrnn anew (up to hal
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
+
+fuzz: $(READY)  ## random options of every command on models of every kind (an hour)
+	CHARRNN_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
+
+soak: $(READY)  ## memory and files stay flat over long runs and samples
+	$(BIN)/python tests/soak.py
+
+kill: $(READY)  ## runs killed at random moments lose nothing
+	$(BIN)/python tests/kill.py
 
 lint: $(READY)  ## style and mistakes
 	$(BIN)/ruff format --check .

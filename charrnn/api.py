@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,6 +22,7 @@ from charrnn.config import (
     TrainingConfig,
     Unit,
     shown,
+    typed,
 )
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.model import CharModel
@@ -74,7 +76,8 @@ def merge(
         StorageError: the model cannot be written.
     """
     paths = _paths("models", models)
-    run = new_run("merged", out=None if out is None else Path(_path("out", out)), name=name)
+    where = None if out is None else Path(_path("out", out))
+    run = new_run("merged", out=where, name=typed("name", name, str | None))
     try:
         parts = [load(path).saved for path in paths]
         require_different(parts)
@@ -101,7 +104,7 @@ def train(
     val_fraction: float | None = None,
     encoding: str | None = None,
     errors: DecodingErrors | None = None,
-    glob: str | None = None,
+    glob: str | Sequence[str] | None = None,
     cell: Cell | None = None,
     nonlinearity: Nonlinearity | None = None,
     hidden_size: int | None = None,
@@ -144,6 +147,8 @@ def train(
     Raises:
         ConfigError: a setting is out of range or of the wrong type.
         CharRNNError: the corpus or the run directory is unusable.
+        KeyboardInterrupt: the run was interrupted; it is saved, and `charrnn train --resume`
+            continues it.
     """
     settings = {key: value for key, value in locals().items() if key in SETTINGS}
     paths = _corpus_paths(corpus)
@@ -154,13 +159,19 @@ def train(
         paths,
         settings,
         out=None if out is None else Path(_path("out", out)),
-        name=name,
+        name=typed("name", name, str | None),
         init=None if init is None else _path("init", init),
         held_out=_paths("held_out", held_out),
     )
-    for _ in trainer.run():
-        pass
-    return load(trainer.run_directory.model)
+    run = trainer.run_directory
+    try:
+        for _ in trainer.run():
+            pass
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"to continue: charrnn train --resume --out {shlex.quote(str(run.path))}"
+        ) from None
+    return load(run.model)
 
 
 def _corpus_paths(corpus: Any) -> list[PathLike]:
@@ -200,6 +211,7 @@ def _path(name: str, given: Any) -> PathLike:
     Raises:
         ConfigError: it is none.
     """
-    if not isinstance(given, (str, os.PathLike)) or not os.fspath(given):
+    path: Any = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError(f"must be a path, got {shown(given)}", field=name)
-    return given
+    return path

@@ -291,7 +291,9 @@ class CorpusConfig(_Config):
     errors: DecodingErrors = setting(
         "strict", "Bytes that cannot be decoded: refuse the file, or replace them by U+FFFD."
     )
-    glob: str = setting("*.txt", "Which files of a directory to read, recursively.")
+    glob: tuple[str, ...] = setting(
+        ("*.txt",), "Which files of a directory to read, recursively; may be given several times."
+    )
     split_seed: int = setting(0, "Seed of the choice of validation documents.")
 
     def _check(self) -> None:

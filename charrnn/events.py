@@ -1,6 +1,6 @@
 """What happens during training, as plain values that the display puts into words.
 
-Losses are in nats per character, progress is from 0 to 1.
+Losses are in nats per unit (character, or byte in a byte model), progress is from 0 to 1.
 """
 
 from __future__ import annotations
@@ -9,23 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import ModelConfig, TrainingConfig, Unit
 
 Reason = Literal["time", "epochs", "steps", "rising loss", "interrupted"]
 """Why a run ended: the limit that was reached, a validation loss that kept rising, or the user."""
 Judgement = Literal[
-    "interrupted", "no validation", "overfits", "wide gap", "few epochs", "narrow gap", "good"
+    "interrupted", "no validation", "little validation", "not learned", "overfits", "sound"
 ]
+Advice = Literal["more training", "dropout"]
+"""What was measured to help in the situation: `benchmarks/verdicts.py`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the curve of a run says."""
+    """What a run has shown."""
 
     judgement: Judgement
-    amount: float = 0.0
-    """Of `overfits` the rise of the validation loss, of `few epochs` the epochs, else how far the
-    validation loss is above the training loss."""
+    advice: Advice | None = None
+    epochs: float = 0.0
+    """How often the text was read."""
+    gap: float = 0.0
+    """Validation loss at the end, above the training loss measured in the same way."""
+    rise: float = 0.0
+    """Validation loss at the end, above the lowest of the run."""
+    n_val: int = 0
+    """Characters of the validation text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,13 @@ class Started:
     training: TrainingConfig
     n_train: int
     n_val: int
+    unit: Unit
+    """What the losses and counts of this run are of."""
+    chars_per_unit: float
+    """1, or how many characters a byte of this text is."""
+    files_read: int
+    files_left_out: int
+    """Files of the directories that were passed over."""
     batch_size: int
     """Batch rows used: fewer than asked for if the text is short."""
     bptt: int
@@ -81,9 +96,14 @@ class Evaluated:
     epoch: float
     elapsed_s: float
     train_loss: float | None
-    """Mean since the last evaluation; None before the first step."""
+    """Mean of the steps since the last evaluation, the latest first of all; None before the first
+    step."""
     val_loss: float | None
-    """Calibrated; None when the corpus is too small to have a validation text."""
+    """Calibrated, of the known characters; None without any to validate on."""
+    bits_per_char: float | None
+    """The same in bits per character; of the training loss without a validation text."""
+    unknown_share: float
+    """Share of the validation text that is unknown to the model."""
     temperature: float
     """Of the calibration; 1 without one."""
     learning_rate: float
@@ -133,6 +153,8 @@ class Finished:
     best_step: int
     val_loss: float | None
     """Of the best model, calibrated."""
+    bits_per_char: float
+    """The same in bits per character; of the training loss without a validation text."""
     temperature: float
     """Of its calibration."""
     train_loss: float

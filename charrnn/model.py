@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from charrnn.scoring.details import CharScore, char_scores
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, score_pieces
 from charrnn.storage.model_file import SavedModel
-from charrnn.vocab import encode_known
+from charrnn.vocab import Ids, encode_known
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
@@ -39,6 +40,13 @@ if TYPE_CHECKING:
         stop: str | Sequence[str]
         logprobs: bool
         seed: int | None
+
+
+REQUESTS = 4096
+"""Samples that are planned together; their random numbers and starts are in memory."""
+
+MAX_INDEX = (1 << 63) - 1
+"""Of a sample of a seed: the random numbers count in 64 bits."""
 
 
 class CharModel:
@@ -90,9 +98,27 @@ class CharModel:
         _check(prompt=(prompt, str), on_unknown=(on_unknown, OnUnknown))
         if not isinstance(after, Start | None):
             raise ConfigError(f"must be a Start, got {shown(after)}", field="after")
+        if after is not None and not self._is_place(after):
+            raise ConfigError("is a place in a text of another model", field="after")
+        ids = self.encode_prompt(prompt, on_unknown)
+        return read_prompt(self.engine, ids, after=after, progress=progress)
+
+    def encode_prompt(self, prompt: str, on_unknown: OnUnknown = "error") -> Ids:
+        """Return the ids of a prompt, in the Unicode form of the model; see `start`.
+
+        Raises:
+            UnknownCharacterError: the prompt has unknown characters, and they are refused.
+        """
         text = normalize(prompt, self.saved.text.normalize)
-        encoded = encode_known(self.saved.vocabulary, text, on_unknown, what="the prompt")
-        return read_prompt(self.engine, encoded.ids, after=after, progress=progress)
+        return encode_known(self.saved.vocabulary, text, on_unknown, what="the prompt").ids
+
+    def _is_place(self, start: Start) -> bool:
+        """Return whether the state and logits of a start have the shapes of this model."""
+        layers = [
+            [layer.h.shape for layer in state.layers]
+            for state in (self.engine.initial_state(), start.state)
+        ]
+        return layers[0] == layers[1] and start.logits.shape == (len(self.saved.vocabulary),)
 
     def stream(
         self,
@@ -137,7 +163,7 @@ class CharModel:
             UnknownCharacterError: the prompt has unknown characters, and they are refused.
         """
         config = _sampling_config(locals())
-        index = _count("index", index, 0)
+        index = _count("index", index, 0, most=MAX_INDEX)
         start = self.start(prompt, after=after, on_unknown=on_unknown)
         return self.stream_request(Request(start, prompt, config.temperature, index), config)
 
@@ -191,19 +217,29 @@ class CharModel:
         config = _sampling_config(locals())
         count = 1 if num is None else _count("num", num, 1)
         start = self.start(prompt, after=after, on_unknown=on_unknown)
-        requests = [Request(start, prompt, config.temperature, k) for k in range(count)]
+        requests = (Request(start, prompt, config.temperature, k) for k in range(count))
         samples = list(self.sample_requests(requests, config))
         return samples[0] if num is None else samples
 
     def stream_request(self, request: Request, config: SamplingConfig) -> Stream:
         """Return the stream of one request."""
-        return Stream(self.engine, self.saved.vocabulary, request, config)
+        return Stream(self.engine, self.saved.vocabulary, request, self._fitted(config))
 
     def sample_requests(
-        self, requests: Sequence[Request], config: SamplingConfig
+        self, requests: Iterable[Request], config: SamplingConfig
     ) -> Iterator[Sample]:
-        """Yield samples for requests that differ in prompt or temperature, in their order."""
-        return sample_batch(self.engine, self.saved.vocabulary, requests, config)
+        """Yield samples for requests that differ in prompt or temperature, in their order.
+
+        The requests are taken as they are needed; there may be any number of them.
+        """
+        config, waiting = self._fitted(config), iter(requests)
+        while some := list(itertools.islice(waiting, REQUESTS)):
+            yield from sample_batch(self.engine, self.saved.vocabulary, some, config)
+
+    def _fitted(self, config: SamplingConfig) -> SamplingConfig:
+        """Return the config with its stop texts in the Unicode form of the model."""
+        stop = tuple(normalize(text, self.saved.text.normalize) for text in config.stop)
+        return dataclasses.replace(config, stop=stop)
 
     # scoring
 
@@ -323,8 +359,8 @@ def _check(**values: tuple[Any, Any]) -> None:
         typed(name, value, hint)
 
 
-def _count(name: str, value: Any, least: int) -> int:
-    """Return a whole number of at least `least`.
+def _count(name: str, value: Any, least: int, most: int | None = None) -> int:
+    """Return a whole number of at least `least`, and at most `most`.
 
     Raises:
         ConfigError: it is another number, or none.
@@ -332,4 +368,6 @@ def _count(name: str, value: Any, least: int) -> int:
     number: int = typed(name, value, int)
     if number < least:
         raise ConfigError(f"must be at least {least}, got {shown(number)}", field=name)
+    if most is not None and number > most:
+        raise ConfigError(f"must be at most {most:,}, got {shown(number)}", field=name)
     return number

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_WORD = 0xFFFFFFFFFFFFFFFF
 
 
 def stream_keys(seed: int, indices: Any) -> NDArray[np.uint64]:
@@ -25,14 +26,17 @@ def stream_keys(seed: int, indices: Any) -> NDArray[np.uint64]:
     """
     words = []
     while True:  # a seed may be longer than 64 bits
-        words.append(seed & 0xFFFFFFFFFFFFFFFF)
+        words.append(seed & _WORD)
         seed >>= 64
-        if not seed:
+        if seed in (0, -1):
             break
     key = np.zeros(1, dtype=np.uint64)
     for word in words:
         key = _mix(key ^ np.uint64(word)) + _GAMMA
-    return _mix(key + np.asarray(indices, dtype=np.uint64) * _GAMMA)
+    numbers = np.asarray(indices)
+    if numbers.dtype == object:  # longer than 64 bits
+        numbers = numbers & _WORD
+    return _mix(key + numbers.astype(np.uint64) * _GAMMA)
 
 
 def uniforms(keys: NDArray[np.uint64], positions: Any) -> NDArray[np.float64]:

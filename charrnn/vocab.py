@@ -155,7 +155,7 @@ class Vocabulary:
         if unit == "byte" and characters == BYTES:
             return ByteVocabulary()
         if unit != "char":
-            raise ConfigError(f"the vocabulary's unit {unit!r} is not known here")
+            raise ConfigError(f"the vocabulary's unit {shown(unit)} is not known here")
         if not isinstance(characters, str) or list(characters) != sorted(set(characters)):
             raise ConfigError("the vocabulary's characters are not sorted and distinct")
         return cls(characters)

@@ -40,8 +40,18 @@ CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzé—ж中"
 CRASH = re.compile("Traceback|internal error")
 """What a user sees of an error that nobody thought of."""
 
+ACTIVE = re.compile(
+    "[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]|\x1b(?!\\[[0-9;]*m)"
+)
+"""What acts on a terminal, except the colours that are ours."""
+
 COMMENTARY = re.compile(r"(seed \d|model |page )")
 """Which model, which seed: said on stderr before anything can go wrong."""
+
+TINY_RUN = (
+    "--steps", 2, "--hidden", 8, "--batch", 4, "--bptt", 8, "--dtype", "float32", "--device", "cpu",
+)  # fmt: skip
+"""Options of the smallest run."""
 
 OUTPUT_VARIABLES = (
     "NO_COLOR", "FORCE_COLOR", "PYTHONIOENCODING", "PYTHONUTF8", "COLUMNS", "TERM", "CHARRNN_DEBUG",
@@ -73,7 +83,8 @@ def charrnn(tmp_path, monkeypatch):
     """Run the command line in this process, in an empty directory.
 
     `charrnn("sample", "-m", path, stdin=b"...")` returns a `Result`; more keywords are environment
-    variables, such as COLUMNS="80". The streams named in `terminals` are terminals.
+    variables, such as COLUMNS="80". The streams named in `terminals` are terminals. `encoding` is
+    that of the system.
     """
 
     def charrnn(*arguments, stdin=b"", encoding="utf-8", terminals=(), **variables):
@@ -99,7 +110,8 @@ def charrnn(tmp_path, monkeypatch):
                 main()
             for written in (sys.stdout, sys.stderr):
                 written.flush()
-            out, err = (s.buffer.getvalue().decode(encoding) for s in (sys.stdout, sys.stderr))
+            streams = (sys.stdout, sys.stderr)
+            out, err = (s.buffer.getvalue().decode(s.encoding, "surrogateescape") for s in streams)
         return Result(ended.value.code or 0, out, err)
 
     return charrnn

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn.batches import windows as text_batches
+from charrnn.batches.documents import DocumentBatches
 from charrnn.batches.windows import (
     IGNORE,
     TextBatches,
@@ -160,6 +161,65 @@ def test_batches_continue_exactly_where_they_were_saved(windows_before, rate):
         for one, two in zip(expected, found, strict=True):
             np.testing.assert_array_equal(one, two)
     assert other.served == original.served
+
+
+def documents_of_numbers(seed=0):
+    """Batches over documents of 1 to 40 ids, in three blocks."""
+    ends = np.cumsum(np.random.default_rng(3).integers(1, 40, 60))
+    spans = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+    return DocumentBatches(
+        numbered_text(int(ends[-1])),
+        blocks=3,
+        spans=lambda block: spans[20 * block : 20 * block + 20],
+        n_ids=int(ends[-1]),
+        batch_size=2,
+        bptt=10,
+        seed=seed,
+    )
+
+
+def long_text(seed=0):
+    return TextBatches(numbered_text(700, 9), newline_id=NEWLINE, batch_size=3, bptt=10, seed=seed)
+
+
+ODD = [None, -1, 10**9, 10**30, 1.5, float("nan"), True, "", "x", [], [1], [-1], [10**9], {}, [[]],
+       [[0, 0, 0]] * 3, [[0, 5, 701]] * 3, [[5, 0, 9]] * 3, [[0, 0, 9]] * 4, [0, 1, 2, 0],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [long_text, documents_of_numbers])
+def test_a_position_from_a_stranger_is_refused_or_harmless(make):
+    saved = make(1)
+    for _ in range(9):
+        saved.next_window()
+    record = saved.state_dict()
+    (generator,) = {"rng", "block_rng"} & set(record)
+    changed = [{**record, name: odd} for name in record for odd in ODD]
+    changed += [
+        {**record, generator: {**record[generator], part: odd}}
+        for part in record[generator]
+        for odd in ODD
+    ]
+    changed += [{k: v for k, v in record.items() if k != name} for name in record]
+    n_refused = 0
+    for one in changed:
+        batches = make(2)
+        try:
+            batches.load_state_dict(one)
+        except (LookupError, TypeError, ValueError):
+            n_refused += 1
+            continue
+        for _ in range(40):
+            window = batches.next_window()
+            assert window.n_targets > 0
+            assert window.inputs_BT.max() < 3000
+    assert n_refused > 0.75 * len(changed)
+    batches = make(2)
+    batches.load_state_dict(json.loads(json.dumps(record)))
+    for _ in range(40):
+        np.testing.assert_array_equal(
+            batches.next_window().targets_BT, saved.next_window().targets_BT
+        )
 
 
 def test_unknown_rate_hides_inputs_only():

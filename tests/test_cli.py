@@ -16,13 +16,16 @@ import sys
 from contextlib import suppress
 from typing import get_args
 
+import numpy as np
 import pytest
+import reference
 import texts
-from conftest import COMMENTARY, CRASH, OUTPUT_VARIABLES, Result
+from conftest import ACTIVE, COMMENTARY, CRASH, OUTPUT_VARIABLES, Result
 
 from charrnn import config
 from charrnn.cli.app import COMMANDS
 from charrnn.storage.model_file import load_model, save_model
+from charrnn.vocab import Vocabulary
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -100,11 +103,12 @@ WRONG_SETTINGS = [
     ("--min-count", "0", "--min-count must be at least 1, got 0"),
     ("--val-fraction", "1", "--val-fraction must be in [0, 1), got 1.0"),
     ("--encoding", "klingon", "--encoding 'klingon' is not known: try utf-8"),
-    ("--time", "soon", "'--time': 'soon' is not a duration such as 90s, 2m or 1h30m"),
+    ("--time", "soon", "'--time': 'soon' is not a duration such as 90s, 2m, 1.5h or 1h30m"),
     ("--time", "0s", "--time must be a positive number, got 0.0"),
     ("--nonlinearity", "relu", "--nonlinearity relu belongs to the rnn cell, not to lstm"),
     ("--device", "tpu", "--device must be auto, cpu, cuda, cuda:N or mps, got 'tpu'"),
     ("--seed", "99999999999999999999", "--seed must be at most 18,446,744,073,709,551,615, got"),
+    ("--dropout", "0,5", "invalid value for '--dropout': must be a number, with a decimal point"),
     ("--hidden", "many", "invalid value for '--hidden'"),
     ("--colour", "red", "no such option: --colour"),
 ]
@@ -125,6 +129,14 @@ def test_a_setting_out_of_range(charrnn, text, tmp_path, option, value, message)
     [
         (("--temp", "-1"), "--temp must be at least 0, got -1.0"),
         (("--temp", "nan"), "--temp must be finite, got nan"),
+        (("--temp", "0,5"), "--temp may mean 0.5 or 0 and 5: write a decimal point"),
+        (("--temp", "1,5,2"), "or --temp 1 --temp 5 --temp 2"),
+        (("--temp", "0.5", "--greedy"), "--greedy is --temp 0: give one of the two"),
+        (("--top-p", "0,9"), "invalid value for '--top-p': must be a number, with a decimal point"),
+        (("--length", "5", "--length", "6"), "--length is given 2 times: give it once"),
+        (("--stream", "--no-stream"), "--stream is given 2 times"),
+        (("--new-only",), "--new-only needs --check-novelty"),
+        (("--encoding", "klingon"), "--encoding 'klingon' is not known"),
         (("--temp", "warm"), "--temp must be numbers such as 0.8 or 0.5,1.0, got 'warm'"),
         (("--top-k", "-1"), "--top-k must be at least 0, got -1"),
         (("--top-p", "0"), "--top-p must be in (0, 1], got 0"),
@@ -141,7 +153,7 @@ def test_a_setting_out_of_range(charrnn, text, tmp_path, option, value, message)
         (("--prompt", "a", "--prompts", "x"), "exclude each other"),
         (("--interactive",), "--interactive needs a terminal"),
         (("--nonsense",), "no such option: --nonsense"),
-        (("surplus",), "surplus"),
+        (("surplus",), "a model is named twice, surplus and missing: name one"),
     ],
 )
 def test_a_sampling_option_out_of_range(charrnn, arguments, message):
@@ -189,6 +201,11 @@ def test_the_letters_of_a_choice_may_be_capitals(charrnn, text, tmp_path):
         (("score",), "nothing to score"),
         (("compare", "builtin", "builtin"), "nothing to score"),
         (("pairs",), "missing argument"),
+        (("pairs", "file", "runs/x"), "(runs/x): a model is named with -m"),
+        (("sample", "once upon"), "there is no model once upon; a text to continue comes after"),
+        (("info", "a", "-m", "b"), "a model is named twice"),
+        (("merge", "-m", "a"), "no such option: -m: a model is named without it here"),
+        (("train", "x", "--glob"), "option '--glob' requires an argument"),
         (("compare", "builtin"), "missing argument"),
         (("wright",), "no such command 'wright'"),
         (("trian",), "did you mean 'train'?"),
@@ -275,8 +292,8 @@ def test_no_space_for_the_output(tiny_model_path, tmp_path, command):
 
 
 @POSIX
-@pytest.mark.parametrize(("size", "left"), [(1000, None), (20_000, {"corpus"})])
-def test_no_space(text, tmp_path, size, left):
+@pytest.mark.parametrize("size", [1000, 20_000])
+def test_no_space(text, tmp_path, size):
     """A limit on the size of files stands for the full disk: of the text, or of the model."""
     import resource
 
@@ -284,15 +301,11 @@ def test_no_space(text, tmp_path, size, left):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     process = start(
-        "train", text, "--steps", 2, "--out", "out", "--quiet", *TRAIN, "--hidden", 64,
+        "train", text, "--steps", 2, "--out", "out", "--quiet", *TRAIN[2:], "--hidden", 64,
         cwd=tmp_path, preexec_fn=limit,
     )  # fmt: skip
-    result = end(process)
-    result.assert_one_error(1, "cannot write out/", "file too large")
-    if left is None:  # a run that could not begin leaves nothing
-        assert not (tmp_path / "out").exists()
-    else:  # no half model, no temporary file, no lock
-        assert {path.name for path in (tmp_path / "out").iterdir()} == left
+    end(process).assert_one_error(1, "cannot write out/", "file too large")
+    assert not (tmp_path / "out").exists()  # a run that could not begin leaves nothing
 
 
 def test_a_taken_run_directory(charrnn, text, tmp_path):
@@ -311,6 +324,13 @@ def test_not_enough_memory(charrnn, text, monkeypatch, error):
 
     monkeypatch.setattr("charrnn.training.prepare.prepare_training", fail)
     charrnn("train", text).assert_one_error(1, "not enough memory: try a smaller --hidden")
+    monkeypatch.setattr("charrnn.model.CharModel.sample_requests", fail)
+    monkeypatch.setattr("charrnn.scoring.batch.score_many", fail)
+    for command, hint in ((("sample", "--num", 2), "--num"), (("score", "abc"), "shorter texts")):
+        said = charrnn(*command)
+        assert said.code == 1
+        assert f"not enough memory: try {'a smaller ' * (hint == '--num')}{hint}" in said.err
+        assert "--hidden" not in said.err
 
 
 def test_an_internal_error_is_one_line_too(charrnn, monkeypatch):
@@ -328,13 +348,20 @@ def test_an_internal_error_is_one_line_too(charrnn, monkeypatch):
         charrnn("info", CHARRNN_DEBUG="1")
 
 
-def test_torch_may_be_missing(charrnn, text, monkeypatch):
-    def fail(*given, **more):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-    monkeypatch.setattr("charrnn.training.prepare.prepare_training", fail)
-    result = charrnn("train", text)
-    result.assert_one_error(1, "torch is missing: install it with pip install torch")
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("command", [("train", "prose.txt"), ("score", "abc", "--adapt")])
+def test_torch_may_be_missing(text, tmp_path, command, broken):
+    """One sentence, and nothing is left behind."""
+    (tmp_path / "modules" / "torch").mkdir(parents=True)
+    error = "ImportError('no libtorch', name='torch._C')"
+    if not broken:
+        error = "ModuleNotFoundError('no module', name='torch')"
+    (tmp_path / "modules" / "torch" / "__init__.py").write_text(f"raise {error}")
+    env = environment(PYTHONPATH=str(tmp_path / "modules"))
+    result = end(start(*command, cwd=tmp_path, env=env))
+    problem = "cannot be loaded (no libtorch)" if broken else "is missing"
+    result.assert_one_error(1, f"torch {problem}: install it with pip install torch")
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
@@ -402,6 +429,13 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path, name)
 
     model = (tmp_path / "out" / "model.safetensors").read_bytes()
     charrnn("train", "--resume", "--out", "out").assert_one_error(1, "out is finished")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == model
+    longer = charrnn("train", "--resume", "--out", "out", "--steps", 40)
+    assert longer.code == 0, longer.err
+    assert (
+        json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 840
+    )
+    model = (tmp_path / "out" / "model.safetensors").read_bytes()
     charrnn("train", text, *options).assert_one_error(1, "already holds a run")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == model
 
@@ -409,7 +443,17 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path, name)
 def test_training_on_an_ascii_terminal_without_utf8(charrnn, text, tmp_path):
     """Dots, dashes and the model's own characters become question marks, nothing worse."""
     text.write_text(texts.english(1000).replace("e", "é").replace("a", "中"), encoding="utf-8")
-    result = charrnn("train", text, "--steps", 4, "--name", "née", *TRAIN, encoding="ascii")
+    result = charrnn(
+        "train",
+        text,
+        "--steps",
+        4,
+        "--name",
+        "née",
+        *TRAIN,
+        encoding="ascii",
+        terminals=("stderr",),
+    )
     assert result.code == 0, result.err
     assert result.out == ""
     assert result.err.isascii()
@@ -418,9 +462,12 @@ def test_training_on_an_ascii_terminal_without_utf8(charrnn, text, tmp_path):
     assert (tmp_path / "runs" / "née" / "model.safetensors").is_file()
 
 
-def test_quiet_training_says_nothing(charrnn, text):
+def test_quiet_training_says_its_result_and_nothing_else(charrnn, text):
     result = charrnn("train", "-", "--steps", 2, "-q", *TRAIN, stdin=text.read_bytes())
-    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (result.code, result.out) == (0, "")
+    done, where = result.err.splitlines()
+    assert done.startswith("Done after")
+    assert where == "The best model is runs/stdin/model.safetensors."
 
 
 # sampling
@@ -443,6 +490,13 @@ def test_the_newest_model_is_used_and_named(charrnn, tiny_model_path, tmp_path):
         result = charrnn(*command)
         assert result.code == 0
         assert os.path.join("runs", "mine") in result.err
+
+
+def test_a_model_may_be_an_argument(charrnn, tiny_model_path):
+    for command in (("sample", "-n", 20, "--seed", 1), ("info",)):
+        by_argument = charrnn(*command, tiny_model_path)
+        assert by_argument.code == 0
+        assert by_argument.out == charrnn(*command, "-m", tiny_model_path).out
 
 
 def test_same_seed_same_text(charrnn, tiny_model_path):
@@ -470,17 +524,38 @@ def test_the_prompt_comes_first(charrnn, tiny_model_path):
     assert result.out.startswith("the key ")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1"])
-@pytest.mark.parametrize(
+NARROW = pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1"])
+SHOWING = pytest.mark.parametrize(
     "command",
     [("sample", "--length", 200, "--seed", 1, "-p", "é—ж中"), ("score", "é—ж中"), ("info",)],
 )
-def test_narrow_encodings(charrnn, tiny_model_path, encoding, command):
-    result = charrnn(*command, "-m", tiny_model_path, encoding=encoding)
+
+
+@NARROW
+@SHOWING
+def test_a_terminal_that_lacks_characters(charrnn, tiny_model_path, encoding, command):
+    result = charrnn(
+        *command, "-m", tiny_model_path, encoding=encoding, terminals=("stdout",), NO_COLOR="1"
+    )
     assert result.code == 0, result.err
     assert not CRASH.search(result.err)
     assert "?" in result.out
     assert ("é" in result.out) == (encoding != "ascii")
+    assert "has no code for were written as ?; a file or a pipe gets them in UTF-8" in result.err
+
+
+@NARROW
+@SHOWING
+def test_files_and_pipes_get_utf8(charrnn, tiny_model_path, encoding, command):
+    """Unless the user says otherwise, whatever the system's code page is."""
+    given = (*command, "-m", tiny_model_path)
+    wide = charrnn(*given, COLUMNS="80")
+    narrow = charrnn(*given, encoding=encoding, COLUMNS="80")
+    assert narrow.out == wide.out
+    assert "?" not in narrow.out
+    asked = charrnn(*given, encoding=encoding, PYTHONIOENCODING=encoding)
+    assert "?" in asked.out
+    assert "were written as ?" in asked.err
 
 
 @POSIX
@@ -535,17 +610,15 @@ def test_ctrl_c_while_torch_is_loaded(text, tmp_path):
 
 
 def test_scores_in_a_pipe_are_tab_separated(charrnn, tiny_model_path):
-    result = charrnn("score", "-m", tiny_model_path, "the key", "a\tb\\", "é?")
+    result = charrnn("score", "-m", tiny_model_path, "the key", "ab\\", "é?")
     assert result.code == 0
     header, *rows = [line.split("\t") for line in result.out.splitlines()]
     assert header[:3] == ["text", "n_chars", "n_bytes"]
-    assert [row[0] for row in rows] == ["the key", "a\\tb\\\\", "é?", "#total"]
+    assert [row[0] for row in rows] == ["the key", "ab\\", "é?"]
     assert all(len(row) == len(header) for row in rows)
     columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
-    assert columns["n_chars"] == ["7", "4", "2", "13"]
-    assert columns["n_unknown"] == ["0", "2", "1", "3"]
-    logprobs = [float(value) for value in columns["logprob"]]
-    assert logprobs[-1] == pytest.approx(sum(logprobs[:-1]))
+    assert columns["n_chars"] == ["7", "3", "2"]
+    assert columns["n_unknown"] == ["0", "1", "1"]
     assert "U+003F" in result.err
 
 
@@ -623,7 +696,8 @@ def test_without_a_command_the_help_is_laid_out(charrnn):
 def test_json_loses_nothing_where_stdout_is_narrow(charrnn, tiny_model_path, encoding):
     options = ("-m", tiny_model_path, "-p", "中ж", "-n", "30", "--seed", "1", "--format", "jsonl")
     wide = json.loads(charrnn("sample", *options).out)
-    assert json.loads(charrnn("sample", *options, encoding=encoding).out) == wide
+    narrow = charrnn("sample", *options, encoding=encoding, terminals=("stdout",))
+    assert json.loads(narrow.out) == wide
     assert wide["prompt"] == "中ж"
 
 
@@ -660,3 +734,124 @@ def test_a_run_that_cannot_begin_leaves_the_folders_of_the_user_alone(charrnn, t
     result = charrnn("train", text, "--steps", "3", "--device", "cuda:77", "--out", "mine")
     result.assert_one_error(2, "cuda:77")
     assert own.read_text() == "years of work"
+
+
+# terminals and strangers
+
+
+HOSTILE = "x\x1b]0;owned\x07\x1b[2J\x9b31m\u202eab"
+
+
+@pytest.fixture
+def hostile_path(tiny_model, tmp_path):
+    """A model whose alphabet, name and record would act on a terminal."""
+    vocabulary = Vocabulary(set(HOSTILE) | {"\r", "\b"})
+    config = dataclasses.replace(tiny_model.config, vocab_size=len(vocabulary))
+    weights = reference.random_weights(config, seed=1)
+    saved = dataclasses.replace(
+        tiny_model,
+        config=config,
+        vocabulary=vocabulary,
+        weights={name: array.astype(np.float32) for name, array in weights.items()},
+        training={
+            "corpus": {"name": HOSTILE, "n_chars": 5, "sha256": HOSTILE},
+            "config": {HOSTILE: HOSTILE},
+        },
+    )
+    folder = tmp_path / "runs" / HOSTILE.replace("/", "")
+    folder.mkdir(parents=True)
+    save_model(folder / "model.safetensors", saved)
+    return folder
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("sample", "-n", 200, "--seed", 1, "-p", HOSTILE),
+        ("sample", "-n", 50, "--num", 2, "--seed", 1, "-p", HOSTILE, "--stop", "\x1b[é"),
+        ("sample", "-n", 50, "--seed", 1, "--format", "jsonl", "-p", HOSTILE),
+        ("sample", "-n", 50, "--seed", 1, "--check-novelty", "hostile.txt"),
+        ("sample", "-p", HOSTILE + "é"),
+        ("sample", "--temp", HOSTILE),
+        ("sample", "-m", HOSTILE),
+        ("score", HOSTILE),
+        ("score", HOSTILE, "--format", "tsv"),
+        ("score", HOSTILE, "--per-char"),
+        ("score", HOSTILE, "--per-word"),
+        ("score", "--file", HOSTILE),
+        ("score", "--" + HOSTILE),
+        ("info",),
+        ("list",),
+        (HOSTILE,),
+        ("train", HOSTILE),
+        ("train", "hostile.txt", "--name", HOSTILE + "2", *TRAIN, "--steps", 20),
+    ],
+    ids=lambda command: "-".join(map(ascii, command))[:60],
+)
+def test_nothing_foreign_acts_on_a_terminal(charrnn, hostile_path, tmp_path, command):
+    (tmp_path / "hostile.txt").write_text(HOSTILE * 40, encoding="utf-8")
+    result = charrnn(
+        *command, terminals=("stdout", "stderr"), COLUMNS="100", NO_COLOR="1", TERM="dumb"
+    )
+    assert not CRASH.search(result.err)
+    for written in (result.out, result.err):
+        assert not ACTIVE.search(written.replace("\x1b[?25l", "").replace("\x1b[?25h", "")), ascii(
+            written
+        )
+
+
+def test_a_pipe_gets_the_exact_text_and_raw_a_terminal(charrnn, hostile_path):
+    given = ("sample", hostile_path, "-n", 200, "--seed", 1, "-p", "x\x1b[2J")
+    piped = charrnn(*given).out
+    assert ACTIVE.search(piped)
+    assert charrnn(*given, "--raw", terminals=("stdout",)).out == piped
+    assert charrnn(*given, "--raw", "--num", 2, terminals=("stdout",)).out.startswith(piped)
+
+
+def test_a_dead_stderr_ends_nothing(tiny_model_path, tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    for command in (("sample", "-n", 5, "--seed", 1), ("score", "abc?"), ("info",)):
+        with open("/dev/full", "wb") as full:
+            result = end(start(*command, "-m", tiny_model_path, cwd=tmp_path, stderr=full))
+        assert result.code == 0
+        assert result.out
+
+
+def test_a_long_message_is_cut(charrnn):
+    result = charrnn("sample", "-m", "x" * 100_000)
+    assert result.code == 1
+    assert len(result.err) < 1200
+
+
+def test_commands_that_are_printed_can_be_pasted(charrnn, text, tmp_path):
+    """Every one, whatever the names of the files."""
+    name = "it's my run\n2"
+    trained = charrnn("train", text, "--out", name, "--steps", 2, *TRAIN)
+    (line,) = [line for line in trained.err.splitlines() if line.startswith("  charrnn sample")]
+    assert bash_words(line)[1:] == ["sample", "-m", name, "--temp", "0.8"]
+    sampled = charrnn("sample", "-m", name, "-n", 5, "-p", "the\tkey ", "--on-unknown", "skip")
+    (line,) = re.findall(r"to repeat: (.*)", sampled.err)
+    words = bash_words(line)
+    assert words[:2] == ["charrnn", "sample"]
+    assert charrnn(*words[1:]).out == sampled.out
+
+
+def bash_words(line):
+    """What bash makes of a command line."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True, text=True
+    )
+    return done.stdout.split("\0")[:-1]
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_signals_end_sampling_as_ctrl_c_does(tiny_model_path, tmp_path, name):
+    process = start("sample", "-m", tiny_model_path, "--length", 10_000_000, cwd=tmp_path)
+    first = process.stdout.read(1).decode()
+    process.send_signal(getattr(signal, name))
+    result = end(process)
+    result.assert_one_error(130, "interrupted")
+    assert (first + result.out).endswith("\n")

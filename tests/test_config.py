@@ -185,6 +185,7 @@ def test_one_stop_text_is_a_tuple_of_one():
     assert SamplingConfig(stop=["a", "b"]).stop == ("a", "b")
     with pytest.raises(ConfigError, match=r"^stop must be texts, got"):
         SamplingConfig(stop=["a", 1])
+    assert CorpusConfig(glob="*.md").glob == ("*.md",)
 
 
 def test_a_fresh_seed_is_short_and_another_one_each_time():

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import hashlib
 import io
+import itertools
+import json
 import lzma
+import os
+import pkgutil
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +27,8 @@ from charrnn.corpus import draft, sources
 from charrnn.corpus.corpus import digest_of, load_corpus
 from charrnn.corpus.encode import encode_corpus
 from charrnn.corpus.sources import Source, find_sources, lines_of, pieces_of, read_text
-from charrnn.errors import ConfigError, CorpusError
+from charrnn.errors import CharRNNError, ConfigError, CorpusError
+from charrnn.normalize import split_documents
 from charrnn.vocab import UNK_ID
 
 MIB = 1 << 20
@@ -155,6 +161,51 @@ def test_a_wide_encoding_that_was_asked_for_may_have_a_mark(write, codec, mark):
     assert read_all(path, codec) == "né\n"
 
 
+@pytest.mark.parametrize("codec", ["gb18030", "utf-7", "utf-8-sig", "utf-32"])
+def test_the_mark_of_any_encoding_is_dropped(write, codec):
+    path = write("\ufeff né\ufeff".encode("utf-8" if codec == "utf-8-sig" else codec))
+    if codec == "utf-32":  # which writes a mark of its own
+        path = write("\ufeff né\ufeff".encode("utf-32-le"))
+    assert read_all(path, codec) == " né\ufeff"
+
+
+@pytest.mark.parametrize(
+    ("mark", "asked"),
+    [("utf-8-sig", "latin-1"), ("utf-8-sig", "cp1252"), ("utf-16", "utf-8"), ("utf-16", "latin-1"),
+     ("utf-16", "utf-16-be"), ("utf-32", "cp437")],
+)  # fmt: skip
+def test_the_mark_of_another_encoding_is_no_text(write, mark, asked):
+    for path in (write("né".encode(mark)), write("é".encode(mark))):
+        with pytest.raises(CorpusError, match=r"the byte order mark of UTF.*leave --encoding out"):
+            read_all(path, asked)
+
+
+def codecs_of_python():
+    import encodings
+
+    return sorted(module.name for module in pkgutil.iter_modules(encodings.__path__))
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+@pytest.mark.parametrize("name", codecs_of_python())
+def test_every_codec_reads_a_text_or_says_why_not(write, name):
+    whole = bytes(range(256)) * 3
+    for content in (b"plain text\n", whole, "né\n".encode("utf-16"), b"\\", b"", b"+A"):
+        path = write(content)
+        for options in ({}, {"errors": "replace"}, {"unit": "byte"}):
+            with contextlib.suppress(CharRNNError):
+                assert isinstance("".join(pieces_of(path, encoding=name, **options)), str)
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("text", ["two lines\nof text\n", "жили-были\n", "中文。\n"])
+def test_utf32_without_a_mark_is_not_read_as_nuls(write, order, text):
+    path = write(text.encode(f"utf-32-{order}"))
+    with pytest.raises(CorpusError, match=f"looks like UTF-32 .*--encoding utf-32-{order}"):
+        read(path)
+    assert read_all(path, f"utf-32-{order}") == text
+
+
 @pytest.mark.parametrize("order", ["le", "be"])
 @pytest.mark.parametrize("text", ["to be, or not to be\n", "жили-были старик со старухой\n" * 9])
 def test_utf16_without_a_mark_is_not_read_as_nuls(write, order, text):
@@ -219,10 +270,11 @@ def test_a_directory_means_its_text_files_in_order(write, tmp_path):
     assert names_in(tmp_path / "d") == ["a.txt", "b.txt", "sub/c.txt"]
     corpus = encode_corpus([tmp_path / "d"], tmp_path / "corpus", CorpusConfig(val_fraction=0))
     assert text_of(corpus) == "d/a.txt\nd/b.txt\nd/sub/c.txt"
+    assert (corpus.n_files, corpus.n_left_out) == (3, 2)
 
 
-def names_in(directory, *glob):
-    found = find_sources([directory], *glob)
+def names_in(directory, *globs):
+    found = find_sources([directory], globs or ("*.txt",))
     return [source.path.relative_to(directory).as_posix() for source in found]
 
 
@@ -239,8 +291,65 @@ def test_a_pattern_may_name_directories(write, tmp_path):
         write(name, f"d/{name}")
     assert names_in(tmp_path / "d", "books/*.txt") == ["books/b.txt", "more/books/c.txt"]
     assert len(names_in(tmp_path / "d", "**/*.txt")) == 4
-    with pytest.raises(ConfigError, match=r"^glob must be a pattern"):
-        names_in(tmp_path / "d", "")
+    assert names_in(tmp_path / "d", "**.txt") == names_in(tmp_path / "d")
+    assert names_in(tmp_path / "d", "more/**", "./a.*") == ["a.txt", "more/books/c.txt"]
+    assert names_in(tmp_path / "d", "**/old/**/*") == ["books/old/d.txt"]
+
+
+@pytest.mark.parametrize("globs", [(), ("",), (".",), ("**/../*.txt",), ("/*.txt",), ("*.txt", "")])
+def test_a_pattern_is_for_paths_inside_a_directory(globs, tmp_path):
+    with pytest.raises(ConfigError, match=r"^glob must be a pattern") as caught:
+        find_sources([tmp_path], globs)
+    assert caught.value.field == "glob"
+
+
+def test_files_need_no_pattern(write):
+    assert len(find_sources([write("a"), "-"], ())) == 2
+
+
+@pytest.mark.parametrize("glob", ["*[a.txt", "**/" * 40 + "*.txt", "\0", "*" * 300])
+def test_any_pattern_is_understood(write, tmp_path, glob):
+    write("a", "d/[a.txt")
+    with contextlib.suppress(CorpusError):
+        assert names_in(tmp_path / "d", glob) == ["[a.txt"]
+
+
+def test_links_are_followed_and_a_file_is_read_once(write, tmp_path):
+    write("a", "d/a.txt"), write("b", "elsewhere/b.txt")
+    (tmp_path / "d/again.txt").hardlink_to(tmp_path / "d/a.txt")
+    (tmp_path / "d/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "d/loop").symlink_to(tmp_path / "d")
+    (tmp_path / "d/nowhere.txt").symlink_to(tmp_path / "missing")
+    os.mkfifo(tmp_path / "d/pipe.txt")
+    assert names_in(tmp_path / "d") == ["a.txt", "link/b.txt"]
+    given = [tmp_path / "d/a.txt", tmp_path / "d", str(tmp_path / "d/../d/a.txt"), "-", "-"]
+    found = find_sources(given)
+    assert [source.name for source in found] == [
+        str(tmp_path / "d/a.txt"), str(tmp_path / "d/link/b.txt"), "standard input"
+    ]  # fmt: skip
+    assert found.n_left_out == len(["again.txt", "nowhere.txt", "pipe.txt", "a.txt", "a.txt", "-"])
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "loop", "file/below"])
+def test_a_path_that_the_system_refuses(write, tmp_path, name):
+    write("a", "file")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(CorpusError, match=r"cannot read |there is no file"):
+        find_sources([f"{tmp_path}/{name}"])
+
+
+def test_a_directory_that_cannot_be_read_is_said(write, tmp_path, monkeypatch):
+    write("a", "d/a.txt"), write("b", "d/secret/b.txt")
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(CorpusError, match=r"cannot read .*d: permission denied"):
+        find_sources([tmp_path / "d"])
 
 
 def test_hidden_files_are_left_out_but_a_hidden_directory_can_be_named(write, tmp_path):
@@ -249,13 +358,54 @@ def test_hidden_files_are_left_out_but_a_hidden_directory_can_be_named(write, tm
     assert names_in(tmp_path / ".d") == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "resume.safetensors", ".charrnn.lock"])
+def test_the_runs_in_a_directory_are_no_text(write, tmp_path, name):
+    for path in ("d/a.txt", f"d/runs/a/{name}", "d/runs/a/b.txt", "d/runs/a/corpus/c.txt"):
+        write("a", path)
+    assert names_in(tmp_path / "d", "*") == ["a.txt"]
+    assert names_in(tmp_path / "d/runs/a") == ["b.txt", "corpus/c.txt"]
+
+
 def test_several_inputs_follow_one_another(write, tmp_path):
     one, two = write("end\r", "one.txt"), write("\nbegin", "two.txt")
     corpus = encode_corpus([two, one, two], tmp_path / "corpus", CorpusConfig(val_fraction=0))
-    assert text_of(corpus) == "\nbegin\nend\n\nbegin"
-    assert corpus.n_chars == len("\nbegin\nend\n\nbegin")
+    assert text_of(corpus) == "\nbegin\nend\n"
+    assert corpus.n_chars == len("\nbegin\nend\n")
     assert corpus.name == "two"
-    assert corpus.paths == (str(two), str(one), str(two))
+    assert corpus.paths == (str(two), str(one))
+    assert (corpus.n_files, corpus.n_left_out) == (2, 1)
+
+
+def held_out_twice(write, tmp_path):
+    """Ways in which a text can be held out and trained on."""
+    text = write("one text", "d/text.txt")
+    write("another", "d/other.txt")
+    (tmp_path / "link.txt").symlink_to(text)
+    yield [text], text
+    yield [tmp_path / "d"], text
+    yield [tmp_path / "d"], tmp_path / "link.txt"
+    yield [text], tmp_path / "d"
+    yield [tmp_path / "d"], write("one text", "copy.txt")
+    yield [tmp_path / "d"], write(gzip.compress(b"one text"), "packed.txt.gz")
+
+
+@pytest.mark.parametrize("way", range(6))
+def test_a_text_cannot_be_held_out_and_trained_on(write, tmp_path, way):
+    paths, held_out = list(held_out_twice(write, tmp_path))[way]
+    with pytest.raises(
+        CorpusError, match=r"is held out, and is in the training text too"
+    ) as caught:
+        encode_corpus(paths, tmp_path / "corpus", held_out=[held_out])
+    assert "d/text.txt" in str(caught.value)
+    assert not (tmp_path / "corpus").exists()
+    write("", "d/empty.txt")  # without text, two files are not the same text
+    held_out = [write("something else", "held-out.txt"), write("", "empty-too.txt")]
+    encode_corpus([tmp_path / "d"], tmp_path / "corpus", held_out=held_out)
+
+
+def test_a_held_out_file_without_text_is_said(write, tmp_path):
+    with pytest.raises(CorpusError, match=r"there is no text in .*empty.txt"):
+        encode_corpus([write("some")], tmp_path / "corpus", held_out=[write("", "empty.txt")])
 
 
 @pytest.mark.parametrize("piece", [1, 2, 1000])
@@ -435,18 +585,124 @@ def test_a_list_of_short_lines_is_recognised(encoded, text, options, expected):
 def test_the_text_is_known_by_its_bytes_wherever_it_is(write, tmp_path):
     path, held_out = write("the old text"), write("another one", "held-out.txt")
     corpus = encode_corpus([path], tmp_path / "corpus", held_out=[held_out])
-    assert corpus.sha256 == digest_of([path], "*.txt")
-    assert corpus.held_out_sha256 == digest_of([held_out], "*.txt")
-    assert corpus.sha256 == digest_of([write("the old text", "elsewhere.txt")], "*.txt")
+    assert corpus.sha256 == digest_of([path], ["*.txt"])
+    assert corpus.held_out_sha256 == digest_of([held_out], ["*.txt"])
+    assert corpus.sha256 == digest_of([write("the old text", "elsewhere.txt")], ["*.txt"])
     assert (corpus.paths, corpus.held_out_paths) == ((str(path),), (str(held_out),))
     path.write_text("the new text")
-    assert corpus.sha256 != digest_of([path], "*.txt")
+    assert corpus.sha256 != digest_of([path], ["*.txt"])
     path.unlink()
     with pytest.raises(CorpusError, match="there is no file"):
-        digest_of([path], "*.txt")
+        digest_of([path], ["*.txt"])
 
 
 def test_a_closed_standard_input_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(CorpusError, match="standard input is closed"):
         encode_corpus(["-"], tmp_path / "corpus", CorpusConfig())
+
+
+# documents
+
+
+def blocks_by_hand(text):
+    """Return the blocks between blank lines: their lines, joined."""
+    lines = itertools.groupby(text.split("\n"), lambda line: bool(line.strip()))
+    return ["\n".join(block) for is_text, block in lines if is_text]
+
+
+any_lines = st.text("ab \n\t\x0c\xa0", max_size=40)
+
+
+@given(st.lists(any_lines, max_size=3), st.integers(1, 9))
+@pytest.mark.parametrize("documents", ["line", "blank-line", "file"])
+def test_documents_keep_every_character_but_the_lines_between_them(documents, texts, size):
+    expected = {
+        "line": [line for text in texts for line in text.split("\n") if line],
+        "blank-line": [block for text in texts for block in blocks_by_hand(text)],
+        "file": [text for text in texts if text],
+    }[documents]
+    segmenter, codes = draft.Segmenter(documents, "char"), []
+    for text in texts:
+        pieces = [text[k : k + size] for k in range(0, len(text), size)]
+        for piece, final in [*((piece, False) for piece in pieces), ("", True)]:
+            codes += segmenter.feed(piece, final).tolist()
+        one = list(split_documents(pieces, documents))
+        assert one == {"line": [line for line in text.split("\n") if line],
+                       "blank-line": blocks_by_hand(text),
+                       "file": [text] if text else []}[documents]  # fmt: skip
+    assert codes == [code for text in expected for code in (*map(ord, text), draft.END)]
+
+
+def test_blank_lines_keep_the_indentation_of_a_document():
+    parts = draft.Segmenter("blank-line", "char").feed("\n \n  one\n two \n\t\n\n   three\n", True)
+    assert "".join("|" if c == draft.END else chr(c) for c in parts) == "  one\n two |   three|"
+
+
+# a record from a stranger
+
+
+ODD = [None, -1, 10**9, 10**30, 1.5, float("nan"), float("inf"), True, "", "x", [], [1], {}, ["-"]]
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_a_record_from_a_stranger_is_refused_or_harmless(encoded, tmp_path, documents):
+    encoded("one line\nanother\n" * 30, documents=documents)
+    path = tmp_path / "corpus/corpus.json"
+    record = json.loads(path.read_text())
+    places = [(record, name) for name in list(record)]
+    for name in ("config", "vocabulary", "documents"):
+        places += [(record[name], field) for field in record[name] or ()]
+    n_refused = 0
+    for part, name in places:
+        for odd in ODD:
+            kept, part[name] = part[name], odd
+            path.write_text(json.dumps(record))
+            part[name] = kept
+            try:
+                corpus = load_corpus(tmp_path / "corpus")
+            except CorpusError:
+                n_refused += 1
+            else:
+                assert corpus.n_train + corpus.n_val + (corpus.n_val == 0) >= len(corpus.ids)
+                assert 0 <= corpus.mean_line < 1e12
+                assert "-" not in corpus.paths + corpus.held_out_paths
+    assert n_refused > 10 * len(places)
+    path.write_text(json.dumps({**record, "more": 1}))
+    with pytest.raises(CorpusError):
+        load_corpus(tmp_path / "corpus")
+
+
+@pytest.mark.parametrize(
+    "name_and_damage",
+    [
+        ("corpus.json", lambda path: (path.unlink(), os.mkfifo(path))),
+        ("ids.bin", lambda path: (path.unlink(), os.mkfifo(path))),
+        ("documents.bin", lambda path: (path.unlink(), os.mkfifo(path))),
+        ("documents.bin", lambda path: (path.unlink(), path.symlink_to("/dev/zero"))),
+        ("corpus.json", lambda path: path.write_text("[" * 100_000)),
+        ("corpus.json", lambda path: path.write_text(" " * (1 << 26) + "{}")),
+        ("ids.bin", lambda path: path.write_bytes(b"\xff" * path.stat().st_size)),
+        ("documents.bin", lambda path: path.write_bytes(b"")),
+        ("documents.bin", lambda path: path.write_bytes(bytes(path.stat().st_size))),
+        ("documents.bin", lambda path: path.write_bytes(path.read_bytes()[:-8])),
+        ("documents.bin", lambda path: path.write_bytes(path.read_bytes()[::-1])),
+        ("documents.bin", lambda path: path.write_bytes(path.read_bytes()[8:] + bytes(8))),
+    ],
+)
+def test_files_of_a_stranger_are_refused(encoded, tmp_path, name_and_damage):
+    encoded("one line\nanother\n" * 30, documents="line")
+    name, damage = name_and_damage
+    damage(tmp_path / "corpus" / name)
+    with pytest.raises(CorpusError, match="start a new run") as caught:
+        load_corpus(tmp_path / "corpus")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("unit", ["char", "byte"])
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_characters_are_characters_in_a_byte_model_too(encoded, unit, documents):
+    corpus = encoded("né\n€😀ab\n", unit=unit, documents=documents, val_fraction=0)
+    line_ends = 2 * (documents == "none")
+    assert (corpus.n_chars, corpus.n_bytes) == (6 + line_ends, 12 + line_ends)
+    assert corpus.mean_line == pytest.approx(corpus.n_chars / (1 + line_ends))

@@ -14,6 +14,7 @@ import torch
 from charrnn.engine.cells import Matrix
 from charrnn.engine.network import Engine
 from charrnn.models.network import CharNetwork, Ensemble
+from charrnn.storage.model_file import MAX_WEIGHT
 
 CASES = [
     pytest.param(cell, layers, embedding, id=f"{cell}-{layers}-{embedding or 'onehot'}")
@@ -214,6 +215,27 @@ def test_a_batch_may_become_empty(cell, layers, embedding, members, has_table, m
         assert window.shape == (0, 3, config.vocab_size)
         assert engine.copy_state(empty).batch == engine.copy_state(empty, nothing).batch == 0
         empty.assign_rows(nothing, engine.initial_state())
+
+
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("embedding", [0, 3])
+@pytest.mark.parametrize("cell", reference.CELLS)
+def test_the_largest_weights_of_a_file_overflow_nowhere_but_in_the_relu_rnn(
+    cell, embedding, members
+):
+    """Its states have no bound: its logits say so, and no warning does."""
+    config = reference.make_config(cell, layers=2, embedding=embedding, members=members)
+    weights = {
+        name: np.sign(array) * np.float32(MAX_WEIGHT)
+        for name, array in reference.random_weights(config).items()
+    }
+    engine = Engine(config, weights)
+    state, ids = engine.initial_state(), np.arange(60) % config.vocab_size
+    with np.errstate(over="raise", invalid="raise"):
+        stepped = np.array([engine.step(int(i), state).copy() for i in ids])
+        run = engine.run(np.stack([ids, ids]), engine.initial_state(2))
+    for logits in (stepped, run):
+        assert np.isfinite(logits).all() == (cell != "rnn-relu")
 
 
 def test_an_engine_leaves_the_weights_alone():

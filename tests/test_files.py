@@ -9,7 +9,14 @@ import stat
 import pytest
 
 from charrnn.errors import StorageError
-from charrnn.storage.atomic import atomic_writer, storage_errors, write_text_atomically
+from charrnn.storage.atomic import (
+    atomic_writer,
+    is_temporary,
+    remove_temporary_files,
+    storage_errors,
+    write_text_atomically,
+)
+from charrnn.storage.reading import open_ordinary
 
 
 def test_a_file_is_written_with_its_folders(tmp_path):
@@ -119,3 +126,48 @@ def test_a_named_pipe_is_written_to_and_stays_one(tmp_path):
     assert os.read(reader, 100) == b"through"
     os.close(reader)
     assert path.is_fifo()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    with atomic_writer(tmp_path / "page.html") as file:
+        (writing,) = (p.name for p in tmp_path.iterdir())
+        left = tmp_path / ".charrnn-left.tmp"
+        mine = [
+            tmp_path / name for name in (".mine.tmp", "charrnn-a.tmp", ".charrnn-a", "page.tmp")
+        ]
+        for path in (left, *mine):
+            path.write_bytes(b"x")
+        (tmp_path / ".charrnn-folder.tmp").mkdir()
+        (tmp_path / ".charrnn-link.tmp").symlink_to(mine[0])
+        assert is_temporary(left)
+        remove_temporary_files(tmp_path)
+        assert not left.exists()
+        assert (tmp_path / writing).exists(), "another process is writing it"
+        file.write(b"page")
+    assert (tmp_path / "page.html").read_bytes() == b"page"
+    assert all(path.read_bytes() == b"x" for path in mine)
+
+
+def test_the_next_command_clears_what_a_killed_one_left_beside_a_file_of_the_user(tmp_path):
+    left = tmp_path / ".charrnn-left.tmp"
+    left.write_bytes(b"half of a pa")
+    write_text_atomically(tmp_path / "page.html", "page", follow_links=True)
+    assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("n" * 250)
+    write_text_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "nothing", "/dev/zero"])
+def test_only_ordinary_files_are_opened(tmp_path, what):
+    (tmp_path / "folder").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match=r"directory|ordinary|No such"):
+        open_ordinary(tmp_path / what)
+    (tmp_path / "file").write_bytes(b"text")
+    with open_ordinary(tmp_path / "file") as file:
+        assert file.read() == b"text"

@@ -54,6 +54,22 @@ def test_nothing_written_is_nothing_printed(converse):
     assert converse("/quit").out == ""
 
 
+def test_an_interrupt_prints_the_text_so_far(charrnn, tiny_model_path, monkeypatch):
+    turns = iter(["abc", "def"])
+
+    def turn(talk, text, proposals):
+        for answer in turns:
+            return answer
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Conversation, "turn", turn)
+    result = charrnn(
+        "sample", "-m", tiny_model_path, "-i", "-n", 12, terminals=("stdin", "stderr"), NO_COLOR="1"
+    )
+    assert (result.code, result.out) == (130, "abcdef\n")
+    assert result.err.endswith("charrnn: interrupted\n")
+
+
 def test_texts_do_nothing_to_the_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert Conversation().turn("a\x1b[2Jb\nc", ["d\x1b]0;x\x07\n"]) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_a_wrong_sampling_option(model, method, options, message):
     assert str(caught.value) == message
 
 
+def test_a_place_in_a_text_belongs_to_its_model(model):
+    other = charrnn.load("builtin")
+    with pytest.raises(ConfigError, match="after is a place in a text of another model"):
+        model.stream(after=other.start("a"))
+    with pytest.raises(ConfigError, match="index must be at most"):
+        model.stream(index=2**64)
+    assert len("".join(model.stream(index=2**63 - 1, length=3))) == 3
+
+
 @pytest.mark.parametrize("num", [0, -3, 1.0, "2", True])
 def test_a_wrong_number_of_samples(model, num):
     with pytest.raises(ConfigError, match=r"^num must be "):
@@ -133,6 +143,9 @@ TRAINING = [
     ({"init": ""}, "init must be a path, got ''"),
     ({"held_out": 5}, "held_out must be a path or several paths, got 5"),
     ({"held_out": ["a", 5]}, "held_out must be a path, got 5"),
+    ({"name": 3}, "name must be a text, got 3"),
+    ({"out": "a\0b"}, "out must be a path, got 'a\\x00b'"),
+    ({"glob": 3}, "glob must be texts, got 3"),
     ({"corpus": 5}, "corpus must be a path or several paths, got 5"),
     ({"corpus": b"abc"}, "corpus must be a path or several paths, got b'abc'"),
 ]
@@ -177,3 +190,25 @@ def test_what_cannot_be_loaded():
         charrnn.merge(None)
     with pytest.raises(CharRNNError, match="give two models or more"):
         charrnn.merge("builtin")
+
+
+def test_an_interrupted_run_says_how_it_continues(text, tmp_path, monkeypatch):
+    """Ctrl-C in Python: the run is saved, and the command line takes it up."""
+    monkeypatch.chdir(tmp_path)
+    from charrnn.training.learner import Learner
+
+    take_step = Learner.take_step
+    taken = []
+
+    def interrupted(learner, *given):
+        taken.append(1)
+        if len(taken) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return take_step(learner, *given)
+
+    monkeypatch.setattr(Learner, "take_step", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"charrnn train --resume --out 'my run'"):
+        charrnn.train(
+            text, out="my run", steps=20, hidden_size=8, batch_size=4, bptt=8, dtype="float32"
+        )
+    assert charrnn.load("my run").saved.training["step"] == 5

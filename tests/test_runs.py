@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
-from charrnn.errors import ConfigError, ModelFileError, RunError
+from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
 from charrnn.storage import runs
+from charrnn.storage.model_file import save_model
 from charrnn.storage.runs import (
     BUILTIN_MODEL,
     RunDirectory,
     find_model,
+    list_runs,
     new_run,
     take_over,
     unfinished_runs,
@@ -96,7 +102,9 @@ from charrnn.storage.runs import new_run
 run = new_run("play", out=Path("out"))
 (run.path / "corpus").mkdir()
 (run.path / "corpus" / "ids.bin").write_bytes(b"half of the te")
-(run.path / ".metrics.jsonl.abc.tmp").write_bytes(b"")
+(run.path / "corpus" / ".charrnn-abc.tmp").write_bytes(b"")
+(run.path / ".charrnn-abc.tmp").write_bytes(b"")
+run.write_record({"text": "play"})
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -114,12 +122,67 @@ def test_the_lock_of_a_killed_process_is_taken_over(here):
     process.stdin.close()
     process.stdout.close()
     run = new_run("play", out=here / "out")
-    assert [p.name for p in run.path.iterdir()] == [".lock"], "what the killed one left is gone"
+    assert list(run.path.iterdir()) == [run.lock_file], "what the killed one left is gone"
+
+
+def test_the_next_command_removes_what_killed_ones_left_under_runs(here):
+    for name in ("begun", "saved", "mine"):
+        make(here / "runs" / name / ".charrnn.lock")
+        make(here / "runs" / name / ".charrnn-a.tmp")
+        make(here / "runs" / name / "corpus" / "draft.bin")
+    make(here / "runs" / "saved" / "model.safetensors")
+    make(here / "runs" / "mine" / "notes.txt")
+    running = new_run("play", name="running")
+    make(running.path / ".charrnn-b.tmp")
+    new_run("verse")
+    left = [path.relative_to(here / "runs").as_posix() for path in (here / "runs").rglob("*")]
+    assert sorted(path for path in left if (here / "runs" / path).is_file()) == [
+        "mine/corpus/draft.bin",
+        "mine/notes.txt",
+        "running/.charrnn-b.tmp",
+        "running/.charrnn.lock",
+        "saved/corpus/draft.bin",
+        "saved/model.safetensors",
+        "verse/.charrnn.lock",
+    ]
+    assert not (here / "runs" / "begun").exists()
+
+
+@pytest.mark.parametrize(
+    "mine", ["notes.txt", ".notes.tmp", "corpus/notes.txt", "corpus/corpus.json.bak", "last.bin"]
+)
+def test_files_beside_a_lock_that_was_left_are_not_ours(here, mine):
+    make(here / "out" / ".charrnn.lock")
+    make(here / "out" / "corpus" / "ids.bin")
+    path = make(here / "out" / mine)
+    with pytest.raises(RunError, match="is not empty: choose another"):
+        new_run("play", out=here / "out")
+    assert path.read_bytes() == (here / "out" / "corpus" / "ids.bin").read_bytes() == b"x"
+
+
+def test_nothing_is_removed_through_a_link(here):
+    mine = make(here / "mine" / "ids.bin")
+    make(here / "out" / ".charrnn.lock")
+    (here / "out" / "corpus").symlink_to(here / "mine")
+    with pytest.raises(RunError, match="is not empty: choose another"):
+        new_run("play", out=here / "out")
+    assert mine.read_bytes() == b"x"
+
+
+def test_a_lock_that_cannot_be_made_leaves_no_folder(here, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(runs, "RunLock", full)
+    with pytest.raises(StorageError, match="no space left on device"):
+        new_run("play", out=here / "a" / "b")
+    assert list(here.iterdir()) == []
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(here):
     run = new_run("play", out=here / "a" / "b")
     make(run.corpus / "ids.bin")
+    run.write_record({"text": "play"})
     run.discard()
     assert list(here.iterdir()) == []
     (here / "mine").mkdir()
@@ -185,6 +248,120 @@ def test_a_run_that_is_finished_is_told_from_one_that_is_not_there(here):
         list(unfinished_runs(name="done"))
     with pytest.raises(RunError, match=r"there is no run in .*lost"):
         list(unfinished_runs(out=here / "lost"))
+
+
+def resume_state(folder, **record):
+    """The resume state of a run and its encoded text, as far as this room looks at them."""
+    for name in ("corpus.json", "ids.bin"):
+        make(folder / "corpus" / name)
+    arrays = {"weights": np.zeros(3, np.float32)}
+    metadata = {"charrnn_resume": json.dumps(record)}
+    safetensors.numpy.save_file(arrays, folder / "resume.safetensors", metadata)
+
+
+def test_a_finished_run_is_resumed_only_when_it_is_named(here):
+    for name, record in (("done", {"finished": True}), ("open", {}), ("odd", {"finished": "yes"})):
+        (here / "runs" / name).mkdir(parents=True)
+        resume_state(here / "runs" / name, **record)
+    make(here / "runs" / "bad" / "resume.safetensors")
+    assert {run.path.name for run in unfinished_runs()} == {"open", "odd", "bad"}
+    (done,) = unfinished_runs(name="done")
+    assert done.is_finished
+
+
+def test_what_is_advised_for_a_run_that_exists_can_be_done(here):
+    taken = here / "my run"
+    make(taken / "resume.safetensors")
+    with pytest.raises(RunError, match=r"choose another --name or --out$"):
+        new_run("play", out=taken)  # its text is gone
+    resume_state(taken)
+    with pytest.raises(RunError, match=r"charrnn train --resume --out '.*my run'$"):
+        new_run("play", out=taken)
+    resume_state(taken, finished=True)
+    with pytest.raises(RunError, match=r"--resume --out '.*my run' --time 10m$"):
+        new_run("play", out=taken)
+
+
+def test_a_record_comes_back_and_a_bad_one_is_empty(here):
+    run = RunDirectory(here / "run")
+    assert run.read_record() == {}
+    record = {"text": "play é \ud800", "command": "charrnn train 'a b'", "started": "2026-01-02"}
+    run.write_record(record)
+    assert run.read_record() == record
+    for content in (b"", b"[]", b"nul", b"{" * 100_000, b'{"text": "' + b"x" * 2_000_000 + b'"}'):
+        run.record_file.write_bytes(content)
+        assert run.read_record() == {}
+    if hasattr(os, "mkfifo"):
+        run.record_file.unlink()
+        os.mkfifo(run.record_file)
+        assert run.read_record() == {}
+
+
+def listed(here):
+    return {run.path.name: run for run in list_runs(here / "runs")}
+
+
+def test_runs_are_listed_with_what_is_in_them(here, tiny_model):
+    assert list_runs() == []
+    training = {"corpus": {"name": "verse"}, "val_loss_nats": 1.5, "bits_per_char": 2.25}
+    good = dataclasses.replace(tiny_model, training=training)
+    (here / "runs").mkdir()
+    for name in ("done", "again", "open", "busy"):
+        save_model(here / "runs" / name / "model.safetensors", good)
+    resume_state(here / "runs" / "open")
+    resume_state(here / "runs" / "again", finished=True)
+    (here / "runs" / "fresh").mkdir()
+    resume_state(here / "runs" / "fresh")
+    make(here / "runs" / "bad" / "model.safetensors")
+    make(here / "runs" / "lost" / "metrics.jsonl")
+    make(here / "runs" / "notes" / "notes.txt")
+    make(here / "runs" / "file")
+    RunDirectory(here / "runs" / "done").write_record({"text": "play", "started": "3026-01-02"})
+    busy = take_over(RunDirectory(here / "runs" / "busy"))
+    found = listed(here)
+    assert {name: run.state for name, run in found.items()} == {
+        "done": "finished",
+        "again": "finished",
+        "open": "interrupted",
+        "busy": "running",
+        "fresh": "interrupted",
+        "bad": "damaged",
+        "lost": "damaged",
+    }
+    done = found["done"]
+    assert (done.text, done.started) == ("play", "3026-01-02")
+    assert (done.val_loss, done.bits_per_char, done.unit, done.members) == (1.5, 2.25, "char", 1)
+    assert next(iter(found)) == "done", "the newest first"
+    assert found["open"].text == "verse"
+    assert found["open"].started[:4].isdigit()
+    assert (found["bad"].val_loss, found["bad"].unit) == (None, None)
+    busy.release()
+
+
+@pytest.mark.parametrize("value", [None, [], {}, "x" * 10_000, float("nan"), 10**400, True])
+def test_what_strangers_wrote_into_a_run_is_listed_all_the_same(here, tiny_model, value):
+    training = {"corpus": value, "val_loss_nats": value, "bits_per_char": value}
+    model = dataclasses.replace(tiny_model, training=training)
+    save_model(here / "runs" / "odd" / "model.safetensors", model)
+    RunDirectory(here / "runs" / "odd").write_record({"text": value, "started": value})
+    (odd,) = list_runs(here / "runs")
+    assert (odd.state, odd.val_loss, odd.bits_per_char) == ("finished", None, None)
+    assert len(odd.text) <= 200
+    assert len(odd.started) <= 200
+    training["corpus"] = {"name": value}
+    save_model(here / "runs" / "odd" / "model.safetensors", model)
+    assert len(list_runs(here / "runs")) == 1
+
+
+def test_a_model_that_may_not_be_looked_at_is_not_missing(here, monkeypatch):
+    path = make(here / "run" / "model.safetensors")
+
+    def refuse(self, **_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ModelFileError, match="cannot be read: permission denied"):
+        find_model(path)
 
 
 def test_metrics_are_one_json_object_a_line(here):

@@ -1,6 +1,7 @@
 """Samples: the right distribution, the right ends, the same text however it is drawn."""
 
 import itertools
+import tracemalloc
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from charrnn.config import ModelConfig, SamplingConfig
 from charrnn.engine.network import State
-from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.errors import ConfigError, ModelFileError, UnknownCharacterError
 from charrnn.model import CharModel
 from charrnn.rng import stream_keys, uniforms
 from charrnn.sampling.batch import sample_batch
@@ -273,6 +274,8 @@ def test_seeds_and_indices_give_unrelated_numbers():
     across = uniforms(stream_keys(3, range(4096)), 0)
     np.testing.assert_allclose(np.histogram(across, 16, (0, 1))[0] / 4096, 1 / 16, atol=0.02)
     assert abs(np.corrcoef(numbers[1:], numbers[:-1])[0, 1]) < 0.05
+    assert len(np.unique(stream_keys(3, [0, 1, 10**30, (1 << 64) + 5, (1 << 63) + 5]))) == 5
+    assert len(np.unique([stream_keys(seed, [0])[0] for seed in (-(1 << 70), -2, 0, 2)])) == 4
     for position in (0, 7, 4000):
         assert uniforms(stream_keys(3, [4]), position)[0] == numbers[position]
 
@@ -359,7 +362,69 @@ def test_no_repeat_bans_what_followed_the_same_characters():
     memory = NoRepeat(3)
     for chosen in (5, 6, 7, 5, 6):
         memory.add(chosen)
-    assert memory.banned() == [7]
+    assert list(memory.banned()) == [7]
+
+
+@given(st.integers(1, 6), st.lists(st.integers(0, 2), max_size=60))
+def test_no_repeat_remembers_what_a_search_finds(n, ids):
+    memory = NoRepeat(n)
+    for end, chosen in enumerate(ids):
+        context = ids[end - n + 1 : end] if end >= n - 1 else None
+        expected = {
+            ids[k + n - 1]
+            for k in range(end - n + 1)
+            if context is not None and ids[k : k + n - 1] == context
+        }
+        assert set(memory.banned()) == expected
+        assert len(memory.banned()) == len(expected)
+        memory.add(chosen)
+
+
+def test_the_memory_of_no_repeat_does_not_grow_with_its_length():
+    memory, ids = NoRepeat(8000), np.random.default_rng(0).integers(99, size=20_000).tolist()
+    tracemalloc.start()
+    for chosen in ids + ids:
+        memory.add(chosen)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    assert list(memory.banned()) == [ids[0]]
+    memory.add(ids[0])
+    assert list(memory.banned()) == [ids[1]]
+
+
+def test_a_long_stop_text_costs_no_more_than_a_short_one():
+    stops = StopTexts(["a" * 50_000 + "b", "a" * 30_000 + "c"])
+    written = [stops.feed("a") for _ in range(60_000)]
+    assert "".join(text for text, _ in written) == "a" * 10_000
+    assert stops.feed("c") == ("a" * 20_000, True)
+
+
+@pytest.mark.parametrize("bias", [np.inf, -np.inf, np.nan, 3e38])
+@pytest.mark.parametrize("options", [
+    {}, {"temperature": 0}, {"temperature": 1e-300}, {"top_p": 0.5}, {"logprobs": True},
+])  # fmt: skip
+@pytest.mark.parametrize("num", [1, 3])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_logits_that_are_not_finite_are_refused(bias, options, num):
+    model = make_model()
+    model.saved.weights["output.bias"][2:] = bias
+    if bias == 3e38:
+        sample = model.sample(num=num, seed=1, length=5, **options)[-1]
+        assert len(sample.text) == 5
+        assert np.isfinite(sample.logprobs or 0).all()
+        return
+    with pytest.raises(ModelFileError, match="its logits overflow"):
+        model.sample(num=num, seed=1, length=5, min_length=5, **options)
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-200])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_lowest_temperatures_take_the_best(model, temperature):
+    best = model.sample(num=2, temperature=0, length=30, min_length=30)
+    for options in ({}, {"top_k": 3}):
+        found = model.sample(num=2, temperature=temperature, length=30, min_length=30, **options)
+        assert [one.text for one in found] == [one.text for one in best]
 
 
 def test_min_length_forbids_the_end():

@@ -11,7 +11,7 @@ import reference
 import torch
 
 from charrnn.engine.network import Engine
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, ModelFileError
 from charrnn.scoring.adaptation import AdaptationConfig, Adapter
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import CHUNK, Scorer, score_pieces
@@ -132,9 +132,19 @@ def test_empty_texts(saved):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("step", 0), ("step", math.nan), ("decay", -0.1), ("decay", 2), ("window", 0)],
-)
+    [
+        ("step", 0), ("step", math.nan), ("step", 1e6), ("step", True), ("decay", -0.1),
+        ("decay", 2), ("window", 0), ("window", 2.5), ("window", 10**12),
+    ],
+)  # fmt: skip
 def test_settings_out_of_range(field, value):
-    with pytest.raises(ConfigError, match=f"^{field} must be .*, got {value}$") as caught:
+    with pytest.raises(ConfigError, match=f"^{field} must be .*, got ") as caught:
         AdaptationConfig(**{field: value})
     assert caught.value.field == field
+
+
+def test_a_model_that_learns_until_it_overflows_says_so(saved):
+    adapter = Adapter(saved, scorer(saved), AdaptationConfig(step=100))
+    adapter._steps = [1e38 for _ in adapter._steps]
+    with pytest.raises(ModelFileError, match="numbers overflowed: score it without"):
+        totals(adapter, "a bad cabbage " * 50)

@@ -11,11 +11,12 @@ import pytest
 import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from score_models import VOCABULARY, naive, random_text, scorer
+from score_models import CONFIG, VOCABULARY, WEIGHTS, naive, random_text, scorer
 
 from charrnn.engine.network import Engine, log_softmax, target_logprobs
-from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.errors import ConfigError, ModelFileError, UnknownCharacterError
 from charrnn.scoring.batch import score_many
+from charrnn.scoring.details import char_scores
 from charrnn.scoring.rows import score_in_rows
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import CHUNK, Scorer, chunks, score_blocks, score_pieces
@@ -118,6 +119,8 @@ def test_rows_with_a_short_warmup_say_what_they_cost():
 def test_rows_refuse_what_they_cannot_do():
     with pytest.raises(ConfigError, match=r"^rows must be at least 1, got 0$"):
         score_in_rows(scorer(), ["abc"], rows=0, warmup=5)
+    with pytest.raises(ConfigError, match=r"^rows must be at most 4,096, got 1000000000$"):
+        score_in_rows(scorer(), ["abc"], rows=10**9, warmup=5)
     with pytest.raises(ConfigError, match=r"^warmup must be at least 0, got -1$"):
         score_in_rows(scorer(), ["abc"], rows=3, warmup=-1)
     with pytest.raises(ConfigError, match=r"^rows .*context"):
@@ -281,3 +284,47 @@ def test_the_context_is_read_once_and_left_alone():
     assert score_pieces(rules, ["de"]) == one
     for layer, h in zip(rules.beginning.state.layers, before, strict=True):
         np.testing.assert_array_equal(layer.h, h)
+
+
+@pytest.mark.parametrize("bias", [np.inf, -np.inf, np.nan])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_logits_that_are_not_finite_are_refused(bias):
+    weights = {name: array.copy() for name, array in WEIGHTS.items()}
+    weights["output.bias"][2:] = bias
+    rules = Scorer(Engine(CONFIG, weights), VOCABULARY, eos=True)
+    for score in (
+        lambda: score_pieces(rules, ["abc"]),
+        lambda: score_pieces(rules, [""]),
+        lambda: list(score_many(rules, ["abc", "a"])),
+        lambda: score_in_rows(rules, ["abc" * 9], rows=3, warmup=2),
+        lambda: list(char_scores(rules, ["abc"], alternatives=2)),
+    ):
+        with pytest.raises(ModelFileError, match="its logits overflow"):
+            score()
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_largest_logits_give_finite_scores(size):
+    weights = {name: array.copy() for name, array in WEIGHTS.items()}
+    weights["output.bias"][2:5] = size
+    weights["output.bias"][5:] = -size
+    rules = Scorer(Engine(CONFIG, weights), VOCABULARY, eos=True)
+    for one in (*score_many(rules, ["abcde", "?", ""]), score_pieces(rules, ["abcde"])):
+        assert math.isfinite(one.logprob)
+        assert math.isfinite(one.known.logprob)
+    assert score_in_rows(rules, ["abc" * 9], rows=3, warmup=2).score.logprob <= 0
+    assert all(math.isfinite(one.bits) for one in char_scores(rules, ["abcde"], alternatives=3))
+
+
+def test_nothing_is_scored_as_nothing():
+    rules, ends = scorer(), scorer(eos=True)
+    assert list(score_many(rules, [])) == []
+    for one in (*score_many(rules, ["", ""]), score_pieces(rules, []), score_pieces(rules, [""])):
+        assert (one.logprob, one.n_scored, one.n_bytes) == (0.0, 0, 0)
+        assert math.isnan(one.bits_per_char)
+    for one in (*score_many(ends, [""]), score_pieces(ends, [])):
+        assert one.n_scored == 1
+        assert one.logprob < 0
+    assert score_in_rows(rules, [], rows=3, warmup=2).score.logprob == 0.0
+    assert list(char_scores(rules, [""])) == []

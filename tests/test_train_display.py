@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,10 @@ STARTED = events.Started(
     training=TrainingConfig(time_s=90.0, epochs=50),
     n_train=9_000,
     n_val=1_000,
+    unit="char",
+    chars_per_unit=1.0,
+    files_read=1,
+    files_left_out=0,
     batch_size=16,
     bptt=64,
     device="cpu",
@@ -37,6 +42,8 @@ EVALUATED = events.Evaluated(
     elapsed_s=65.0,
     train_loss=1.512,
     val_loss=1.6,
+    bits_per_char=2.3083,
+    unknown_share=0.0,
     temperature=1.05,
     learning_rate=0.006,
     chars_per_s=100_000.0,
@@ -51,9 +58,10 @@ FINISHED = events.Finished(
     elapsed_s=91.0,
     best_step=30,
     val_loss=2.0,
+    bits_per_char=2.8854,
     temperature=1.07,
     train_loss=1.5,
-    verdict=events.Verdict(judgement="few epochs", amount=1.5),
+    verdict=events.Verdict(judgement="sound", advice="more training", epochs=3.0, gap=0.05),
     padding_share=0.0,
 )
 RUN = str(Path("runs/play"))
@@ -101,11 +109,26 @@ def test_the_limits_of_a_run(change, end):
 def test_an_evaluation_is_a_line_that_begins_with_the_progress():
     (line,) = shown(EVALUATED)
     assert line == (
-        " 50%  epoch 3.42  step 1,200  1m 05s  train 1.512 (2.18 bits)  val 1.600 (2.31 bits)  "
+        " 50%  epoch 3.42  step 1,200  1m 05s  train 1.512  val 1.600 nats/char (2.31 bits/char)  "
         "lr 0.006  100k char/s  best"
     )
+    (line,) = shown(changed(EVALUATED, val_loss=None, bits_per_char=2.1814, is_best=False))
+    assert "  train 1.512 nats/char (2.18 bits/char)  lr" in line
     (line,) = shown(changed(EVALUATED, progress=1.0, train_loss=None, val_loss=None, is_best=False))
     assert line == "100%  epoch 3.42  step 1,200  1m 05s  lr 0.006  100k char/s"
+
+
+def test_every_figure_of_a_byte_model_names_its_unit():
+    started = changed(STARTED, unit="byte", chars_per_unit=0.6)
+    verdict = events.Verdict(judgement="little validation", n_val=40)
+    finished = changed(FINISHED, bits_per_char=4.81, verdict=verdict)
+    lines = shown(started, changed(EVALUATED, bits_per_char=3.85), finished)
+    assert "9.00k + 1.00k bytes" in lines[0]
+    assert "val 1.600 nats/byte (3.85 bits/char)  lr 0.006  100k byte/s" in lines[2]
+    assert (
+        "validation 2.000 nats/byte (4.81 bits/char) at step 30; the validation text of 40 bytes"
+        in lines[3]
+    )
 
 
 def test_the_bar_of_a_terminal_shows_the_progress():
@@ -121,17 +144,35 @@ def test_the_bar_of_a_terminal_shows_the_progress():
         )  # fmt: skip
         (task,) = display._progress.tasks
         assert (task.completed, task.total) == (0.56, 1.0)
-        assert task.description.startswith(" 56% · 1m 01s left · train 1.500 (2.16 bits) · val 1.6")
+        assert task.description.startswith(
+            " 56% · 1m 01s left · train 1.500 · val 1.600 nats/char · 100k char/s"
+        )
 
 
 def test_the_end_says_how_good_the_model_is_and_what_to_type():
-    done, best, command = shown(FINISHED)
+    done, best, command, again = shown(FINISHED)
     assert done == (
-        "Done after 1m 31s and 3 epochs: validation 2.000 (2.89 bits) per character at step 30; "
-        "the model underfits: it has read the text only 1.5 times; more training would help."
+        "Done after 1m 31s and 3 epochs: validation 2.000 nats/char (2.89 bits/char) at step 30; "
+        "validation loss was at its lowest after 3 epochs, 0.05 nats above the training loss; "
+        "more training would help."
     )
     assert best.endswith("; now type:")
     assert command == f"  charrnn sample -m {RUN} --temp 0.8"
+    assert again == f"To train it as long again: charrnn train --resume --out {RUN} --time 91s"
+
+
+@pytest.mark.parametrize(
+    ("change", "option"),
+    [({"reason": "steps"}, "--steps 40"), ({"reason": "epochs", "epochs": 3.004}, "--epochs 3")],
+)
+def test_more_training_is_of_the_kind_that_there_was(change, option):
+    assert shown(changed(FINISHED, **change))[-1].endswith(option)
+
+
+def test_commands_can_be_pasted():
+    *_, sample, again = shown(changed(FINISHED, run=Path("runs/two words")))
+    assert "-m 'runs/two words' --temp" in sample
+    assert "--out 'runs/two words' --time" in again
 
 
 @pytest.mark.parametrize(
@@ -153,34 +194,98 @@ def test_an_interrupted_run_says_how_to_continue():
 
 
 def test_padding_is_explained_where_there_is_much():
-    assert len(shown(changed(FINISHED, padding_share=0.004))) == 3
+    assert len(shown(changed(FINISHED, padding_share=0.004))) == 4
     _, padding, *_ = shown(changed(FINISHED, padding_share=0.25))
     assert padding.startswith("25.0% of the computation was padding: windows extend beyond")
+
+
+UNKNOWN = changed(EVALUATED, unknown_share=0.0312)
+DONE_LINES = shown(FINISHED)[0], f"The best model is {FINISHED.model_path}."
 
 
 @pytest.mark.parametrize(
     ("event", "warning"),
     [
-        (changed(STARTED, batch_size=3, bptt=9), "short: 3 rows of 9 characters instead of 16 of"),
         (changed(STARTED, late_s=12.1), "the run takes 13s longer"),
-        (changed(STARTED, encodings=("UTF-8", "cp1252")), "the text was read as cp1252"),
-        (changed(STARTED, newlines=("\n", "\r\n")), r"line ends \r\n became \n"),
         (changed(STARTED, n_val=0), "nothing is held out for validation"),
         (changed(STARTED, n_duplicates=1234), "1,234 validation documents are in the training"),
-        (changed(STARTED, looks_like_list=True), "with --documents line the model learns"),
-        (events.LossRises(step=1200), "keeps rising at step 1,200: the run ends soon"),
+        (UNKNOWN, "3% of the validation text are characters that the training text lacks"),
         (
             events.RolledBack(exploded_at=48, step=40, rate_scale=0.3),
             "near step 48: back to step 40 with the learning rate times 0.3",
         ),
-        (events.Stopping(), "stopping: the model is measured and saved first"),
     ],
 )
-def test_quiet_is_for_warnings_only(event, warning):
+def test_warnings_are_yellow_and_in_quiet_runs_too(event, warning):
     (line,) = shown(event, quiet=True)
     assert warning in line
     assert shown(event)[-1] == line
+    assert "\x1b[33m" in coloured(event)
 
 
-def test_quiet_is_quiet_otherwise():
-    assert shown(STARTED, EVALUATED, events.Sampled(text="abc"), FINISHED, quiet=True) == []
+@pytest.mark.parametrize(
+    ("event", "note"),
+    [
+        (changed(STARTED, batch_size=3, bptt=9), "short: 3 rows of 9 characters instead of 16 of"),
+        (changed(STARTED, encodings=("UTF-8", "cp1252")), "the text was read as cp1252"),
+        (changed(STARTED, newlines=("\n", "\r\n")), r"line ends \r\n became \n"),
+        (changed(STARTED, looks_like_list=True), "with --documents line the model learns"),
+        (changed(STARTED, files_read=1200, files_left_out=3), "1,200 files read, 3 left out"),
+        (changed(STARTED, files_read=2), "2 files read"),
+        (events.LossRises(step=1200), "keeps rising at step 1,200: the run ends soon"),
+        (events.Stopping(), "stopping: the model is measured and saved first"),
+    ],
+)
+def test_what_is_as_it_should_be_is_no_warning(event, note):
+    assert note in shown(event)[-1]
+    assert shown(event, quiet=True) == []
+    assert "\x1b[33m" not in coloured(event)
+
+
+def coloured(event):
+    """What an event leaves on a terminal that has colours."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream, force_terminal=True, color_system="standard", width=200, highlight=False
+    )
+    display = TrainingDisplay(console=console)
+    display._progress = None
+    display.show(event)
+    return stream.getvalue()
+
+
+def test_a_share_of_unknown_characters_is_said_once():
+    assert len(shown(UNKNOWN, UNKNOWN)) == 3
+    assert len(shown(changed(EVALUATED, unknown_share=0.009))) == 1
+
+
+def test_quiet_runs_show_their_result_and_nothing_else():
+    found = shown(STARTED, EVALUATED, events.Sampled(text="abc"), FINISHED, quiet=True)
+    assert found == list(DONE_LINES)
+
+
+def test_a_sample_does_nothing_to_a_terminal_but_show():
+    sample = events.Sampled(text="a\x1b]0;title\x07b\nc")
+    assert "\x1b]0" not in coloured(sample)
+    assert coloured(sample).count("\n") == 2
+
+
+class Broken(io.StringIO):
+    """A stream that can no longer be written."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+    def flush(self):
+        raise OSError
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_stream_that_is_gone_stops_nothing(monkeypatch, is_terminal):
+    stream = Broken()
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with TrainingDisplay() as display:
+        display.working("reading")
+        for event in (STARTED, EVALUATED, FINISHED):
+            display.show(event)

@@ -6,6 +6,8 @@ import contextlib
 import itertools
 import json
 import math
+from datetime import datetime
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -19,19 +21,21 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+import charrnn
 from charrnn import api, events
 from charrnn.batches.windows import shifted
 from charrnn.corpus.corpus import load_corpus
 from charrnn.engine.network import Engine, target_logprobs
-from charrnn.errors import ConfigError, CorpusError, DivergenceError, RunError
+from charrnn.errors import CharRNNError, ConfigError, CorpusError, DivergenceError, RunError
 from charrnn.models.network import CharNetwork
 from charrnn.storage.model_file import load_model
 from charrnn.training import learner as learner_module
+from charrnn.training import schedule as schedule_module
 from charrnn.training import trainer as trainer_module
 from charrnn.training.checkpoint import read_record
 from charrnn.training.loss import Measured, measure, text_windows
 from charrnn.training.prepare import prepare_resume
-from charrnn.vocab import EOS_ID, Vocabulary
+from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -281,7 +285,7 @@ def untimed(trainer):
 
 
 def assert_same_run(one, other):
-    """Same metrics, same models kept, same weights at the end, to the last bit."""
+    """Same metrics, same models kept to the last byte, same weights at the end."""
     assert untimed(one) == untimed(other)
     ends = [trainer._learner.network.export_weights() for trainer in (one, other)]
     assert_identical(*ends)
@@ -290,9 +294,7 @@ def assert_same_run(one, other):
         paths = [getattr(directory, name) for directory in directories]
         assert paths[0].exists() == paths[1].exists()
         if paths[0].exists():
-            saved = [load_model(path) for path in paths]
-            assert_identical(*(model.weights for model in saved))
-            assert len({model.training["step"] for model in saved}) == 1
+            assert paths[0].read_bytes() == paths[1].read_bytes()
     kept = [{path.name for path in directory.path.iterdir()} for directory in directories]
     assert kept[0] == kept[1]
 
@@ -429,8 +431,7 @@ def test_a_finished_run_is_neither_resumed_nor_overwritten(prepare, tmp_path):
     trainer = prepare(texts.english(2000), steps=4, out=tmp_path / "mine")
     run(trainer)
     files = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    assert not (tmp_path / "mine" / "resume.safetensors").exists()
-    with pytest.raises(RunError, match="nothing to resume"):
+    with pytest.raises(RunError, match="is finished: say with --time, --epochs or --steps"):
         prepare_resume([], out=tmp_path / "mine")
     with pytest.raises(RunError, match="already holds a run"):
         prepare(texts.english(2000), steps=4, out=tmp_path / "mine")
@@ -535,6 +536,8 @@ def damaged(path, change):
     [
         ("optimizer/", lambda array: array[..., :-1] if array.ndim else array.reshape(1)),
         ("optimizer/", lambda array: array.long()),
+        ("optimizer/", lambda array: array.double()),
+        ("weights/", lambda array: array.half()),
         ("weights/", lambda array: array[:-1]),
         ("state/", lambda array: array[:, :-1]),
         ("state/", lambda array: torch.cat([array, array])),
@@ -556,14 +559,88 @@ def test_arrays_that_do_not_fit_are_refused(prepare, kind, change):
             run(prepare_resume([], out=trainer.run_directory.path))
 
 
-@pytest.mark.parametrize("kind", ["weights/", "state/", "rng/"])
+@pytest.mark.parametrize("kind", ["weights/", "state/", "rng/", "optimizer/"])
 def test_arrays_that_are_missing_are_told(prepare, kind):
+    """Each of a kind in its turn: an optimiser that has one of a pair would fail in its step."""
     trainer = prepare(texts.english(2000), steps=400)
     stopped_at(trainer, 3)
     resume = trainer.run_directory.resume
-    damaged(resume, lambda arrays: arrays.pop(next(n for n in arrays if n.startswith(kind))))
-    with pytest.raises(RunError, match="does not fit this run"):
-        run(prepare_resume([], out=trainer.run_directory.path))
+    whole = resume.read_bytes()
+    for name in [n for n in safetensors.torch.load_file(resume) if n.startswith(kind)]:
+        resume.write_bytes(whole)
+        damaged(resume, lambda arrays, name=name: arrays.pop(name))
+        with pytest.raises(RunError, match="does not fit this run"):
+            run(prepare_resume([], out=trainer.run_directory.path))
+
+
+STRANGE = (None, True, -1, 10**9, 10**30, 1e999, -0.5, 1.5, "text", [], {}, [None], [10**9] * 2)
+
+
+def places(value, path=()):
+    """Where every value of a record is, its inner ones too."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else []
+    if isinstance(value, list):
+        inner = enumerate(value[:1])
+    for key, part in inner:
+        yield from places(part, (*path, key))
+
+
+def replaced(record, path, value):
+    """A copy of a record with another value in one place; Ellipsis takes it out."""
+    copy = json.loads(json.dumps(record))
+    holder = copy
+    for key in path[:-1]:
+        holder = holder[key]
+    if value is ...:
+        del holder[path[-1]]
+    else:
+        holder[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_every_value_of_a_resume_state_may_be_anything(prepare, documents):
+    """It is refused, or the run ends as it may; nothing hangs, and no other error is seen."""
+    trainer = prepare(texts.english(1500), steps=8, documents=documents, hidden_size=4)
+    stopped_at(trainer, 5)
+    resume = trainer.run_directory.resume
+    with safe_open(resume, framework="pt") as file:
+        whole = json.loads(file.metadata()["charrnn_resume"])
+    arrays = safetensors.torch.load_file(resume)
+    refused = 0
+    settings = ("model", "training")  # whose fields the tests of the configs look at
+    chosen = [p for p in places(whole) if p and (len(p) == 1 or p[0] not in settings)]
+    if documents != "none":  # what differs
+        chosen = [p for p in chosen if p[0] == "windows"]
+    for path in chosen:
+        for strange in (..., *STRANGE):
+            record = json.dumps(replaced(whole, path, strange))
+            safetensors.torch.save_file(arrays, resume, {"charrnn_resume": record})
+            try:
+                again = prepare_resume([], out=trainer.run_directory.path)
+                again.stop_requested = True
+                run(again)
+            except CharRNNError:
+                refused += 1
+    assert refused > 5 * len(chosen)
+
+
+def test_a_network_larger_than_its_file_is_not_built(prepare):
+    trainer = prepare(texts.english(1500), steps=8, hidden_size=4)
+    stopped_at(trainer, 5)
+    resume = trainer.run_directory.resume
+    with safe_open(resume, framework="pt") as file:
+        record = json.loads(file.metadata()["charrnn_resume"])
+    arrays = safetensors.torch.load_file(resume)
+    for change in ({"hidden_size": 65536, "num_layers": 64}, {"members": 64}, {"vocab_size": 9}):
+        changed = {**record, "model": {**record["model"], **change}}
+        metadata = {"charrnn_resume": json.dumps(changed)}
+        safetensors.torch.save_file(arrays, resume, metadata)
+        with pytest.raises(
+            RunError, match=r"its (weights|alphabet) (are|is) (not all there|another)"
+        ):
+            prepare_resume([], out=trainer.run_directory.path)
 
 
 @pytest.mark.parametrize("val_fraction", [0, 0.1])
@@ -598,8 +675,45 @@ def test_a_run_that_diverges_leaves_no_broken_model(prepare):
     trainer._learner.take_step = exploding
     with pytest.raises(DivergenceError, match=r"exploded 4 times.*no model was saved"):
         run(trainer)
-    assert not trainer.run_directory.model.exists()
-    assert not trainer.run_directory.metrics.exists()
+    assert not trainer.run_directory.path.exists(), "a failed start leaves nothing"
+
+
+def test_a_stop_while_the_loss_is_no_number_keeps_the_last_sound_state(prepare):
+    trainer = prepare(texts.english(4000), steps=80)
+    take_step = trainer._learner.take_step
+
+    def broken(rate_factor):
+        taken = take_step(rate_factor)
+        if trainer._schedule.step + 1 == 45:
+            with torch.no_grad():
+                trainer._learner.network.members[0].output.bias += math.nan
+            trainer.stop_requested = True
+        return taken
+
+    trainer._learner.take_step = broken
+    run(trainer)
+    again = resumed(trainer)
+    assert run(again)[0].resumed_at == 40
+    assert load_model(again.run_directory.model).training["step"] > 40
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+@pytest.mark.parametrize("cut", ["ids.bin", "documents.bin"])
+def test_a_text_that_another_program_cuts_short_is_noticed(prepare, documents, cut):
+    """To read beyond the end of a mapped file would kill the process."""
+    trainer = prepare(texts.english(30_000), steps=2000, documents=documents)
+    path = trainer.run_directory.corpus / cut
+    if not path.exists():
+        pytest.skip("one long text has no documents")
+
+    def shorten(step):
+        if step == 600:
+            with open(path, "r+b") as file:
+                file.truncate(8)
+
+    with after_steps(shorten), pytest.raises(CorpusError, match=f"has cut .*{cut} short"):
+        run(trainer)
+    load_model(trainer.run_directory.model)
 
 
 # limits
@@ -643,7 +757,11 @@ def test_the_first_limit_ends_the_run(prepare):
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [({"device": "cuda:99"}, ConfigError), ({"min_count": 10**6}, ConfigError)],
+    [
+        ({"device": "cuda:99"}, ConfigError),
+        ({"min_count": 10**6}, ConfigError),
+        ({"hidden_size": 65536, "num_layers": 64}, ConfigError),  # no machine has the memory
+    ],
 )
 def test_nothing_is_left_behind_by_a_run_that_could_not_begin(prepare, tmp_path, settings, error):
     out = tmp_path / "new" / "folder" / "run"
@@ -714,11 +832,12 @@ def test_tiny_corpora(prepare, n, val_fraction):
     assert finished.step == 3
     model = api.load(trainer.run_directory.model)
     assert math.isfinite(model.score(text).logprob)
-    assert (finished.val_loss is None) == (trainer.corpus.n_train == n)
+    ids = trainer.corpus.ids[trainer.corpus.n_train : n]
+    assert (finished.val_loss is None) == (not (ids != UNK_ID).any())
 
 
 def test_no_validation_text(prepare):
-    trainer = prepare(texts.english(2000), steps=20, val_fraction=0)
+    trainer = prepare(texts.english(2000), steps=60, val_fraction=0)
     found = run(trainer)
     assert all(event.val_loss is None for event in of_type(found, events.Evaluated))
     assert found[-1].val_loss is None
@@ -727,9 +846,41 @@ def test_no_validation_text(prepare):
     assert load_model(trainer.run_directory.model).training["val_loss_nats"] is None
 
 
-def test_unknown_characters_in_the_validation_text_are_charged(prepare):
-    found = run(prepare("abc\n" * 450 + "xyz\n" * 50, steps=5))
-    assert math.isfinite(found[-1].val_loss)
+@pytest.mark.parametrize("documents", ["none", "line"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_unknown_characters_are_read_and_not_judged(prepare, documents, members):
+    """The last third of the validation text, which the training text says nothing about."""
+    text = texts.english(4000)
+    known, unknown = text[:-200], text[:-200] + "жзий\n" * 40
+    kind = {"documents": documents, "members": members, "steps": 60, "learning_rate": 0.03}
+    held = {"val_fraction": 0.1} if documents == "none" else {"val_fraction": 0.3}
+    trainer = prepare(unknown, **kind, **held)
+    found = run(trainer)
+    share = of_type(found, events.Evaluated)[0].unknown_share
+    if documents == "none":
+        assert share == pytest.approx(160 / trainer.corpus.n_val)
+        measured = trainer._learner.measure(validation=True)
+        ids = trainer.corpus.val_ids
+        engine = Engine(trainer.model, trainer._learner.network.export_weights(), np.float64)
+        logits = engine.run(shifted(ids, EOS_ID), engine.initial_state())
+        logprobs = target_logprobs(logits, ids)[ids != UNK_ID]
+        assert measured.loss == pytest.approx(-logprobs.mean(), rel=1e-3)
+        counts = np.bincount(ids[ids != UNK_ID]) / (ids != UNK_ID).sum()
+        entropy = -sum(p * math.log(p) for p in counts if p)
+        assert measured.unigram == pytest.approx(entropy)
+    losses = [event.val_loss for event in of_type(found, events.Evaluated)]
+    assert losses[-1] == min(losses), "as on known characters, it is the better the later"
+    assert found[-1].verdict.judgement != "overfits"
+    assert math.isfinite(run(prepare(known, **kind, **held))[-1].val_loss)
+
+
+def test_a_validation_text_of_unknown_characters_only_is_none(prepare):
+    trainer = prepare("abc\n" * 450 + "жзий" * 50, steps=20, val_fraction=0.1)
+    found = run(trainer)
+    assert found[-1].val_loss is None
+    assert all(e.unknown_share == 1 for e in of_type(found, events.Evaluated))
+    assert found[-1].verdict.judgement in ("no validation", "not learned")
+    assert api.load(trainer.run_directory.model).sample(length=5) is not None
 
 
 # measuring
@@ -793,10 +944,57 @@ def test_metrics_and_model_tell_the_same_story(prepare):
     assert [row["step"] for row in rows] == [event.step for event in evaluated]
     assert [row["val_loss_nats"] for row in rows] == [event.val_loss for event in evaluated]
     training = load_model(trainer.run_directory.model).training
-    assert training["curve"] == rows[: len(training["curve"])]
+    clock = ("elapsed_s", "chars_per_s")
+    plain = [{k: v for k, v in row.items() if k not in clock} for row in rows]
+    assert training["curve"] == plain[: len(training["curve"])]
+    assert {row["unit"] for row in rows} == {training["unit"]} == {"char"}
+    assert [row["bits_per_char"] for row in rows] == [event.bits_per_char for event in evaluated]
+    assert not {"elapsed_s", "chars_per_s"} & set(training)
+    assert (training["charrnn"], training["torch"]) == (charrnn.__version__, version("torch"))
     assert training["config"]["seed"] == 9
     assert training["corpus"]["sha256"] == trainer.corpus.sha256
     assert training["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_the_bits_of_a_byte_model_are_per_character(prepare, documents):
+    """Two bytes a letter, one a line end or an EOS."""
+    text = "жзийк\n" * 600
+    trainer = prepare(text, steps=30, unit="byte", documents=documents, val_fraction=0.1)
+    found = run(trainer)
+    per_unit = found[-1].val_loss / math.log(2)
+    assert found[0].unit == "byte"
+    assert found[0].chars_per_unit == pytest.approx(6 / 11)
+    assert found[-1].bits_per_char == pytest.approx(per_unit * 11 / 6)
+    (row,) = rows_of(trainer)[-1:]
+    assert (row["unit"], row["bits_per_char"]) == ("byte", pytest.approx(per_unit * 11 / 6))
+
+
+def test_the_beginning_of_a_run_is_recorded(prepare, tmp_path):
+    trainer = prepare(texts.english(2000), steps=2)
+    record = trainer.run_directory.read_record()
+    assert set(record) == {"charrnn", "torch", "started", "text"}
+    assert (record["charrnn"], record["text"]) == (charrnn.__version__, "text")
+    datetime.fromisoformat(record["started"])
+
+
+def test_the_training_loss_is_that_of_the_latest_steps(prepare, monkeypatch):
+    """A spike at the beginning is no matter of the end, where the loss decides what is kept."""
+    trainer = prepare(texts.english(4000), steps=4000, val_fraction=0, hidden_size=4)
+    take_step = trainer._learner.take_step
+    monkeypatch.setattr(schedule_module, "GRID", 4)
+
+    def spiking(rate_factor):
+        loss, count = take_step(rate_factor)
+        extra = 1e6 if 50 <= trainer._schedule.step < 52 else 0.0
+        trainer._learner.meter.add(torch.tensor(extra, dtype=torch.float64), 0)
+        return loss, count
+
+    trainer._learner.take_step = spiking
+    for event in trainer.run():
+        if isinstance(event, events.Evaluated):
+            break
+    assert event.train_loss < 4
 
 
 def test_samples_are_shown_as_often_as_asked(prepare):

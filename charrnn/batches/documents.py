@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.batches.windows import Place, Window, hide_some, window_of
+from charrnn.batches.windows import (
+    MOST,
+    Place,
+    Window,
+    hide_some,
+    restore_generator,
+    saved_numbers,
+    window_of,
+)
 from charrnn.vocab import Ids
 
 Spans = NDArray[np.int64]
@@ -84,15 +92,18 @@ class DocumentBatches:
 
     def next_window(self) -> Window:
         """Return the next window."""
-        window = next(self._windows, None)
-        while window is None:
+        while (window := self._next_of_block()) is None:
             self._order.pop()
             self._begin_block()
-            window = next(self._windows, None)
-        self._taken += 1
         self.served += window.n_targets
         self.computed += window.targets_BT.size
-        hide_some(window.inputs_BT, self._unknown_rate, self._rng)
+        return window
+
+    def _next_of_block(self) -> Window | None:
+        window = next(self._windows, None)
+        if window is not None:
+            self._taken += 1
+            hide_some(window.inputs_BT, self._unknown_rate, self._rng)
         return window
 
     def _begin_block(self) -> None:
@@ -117,14 +128,23 @@ class DocumentBatches:
         }
 
     def load_state_dict(self, record: Mapping[str, Any]) -> None:
-        """Go to a position saved by `state_dict`: the block is begun again and skipped through."""
-        self._order = [int(block) for block in record["order"]]
-        self._rng.bit_generator.state = record["block_rng"]
+        """Go to a position saved by `state_dict`: the block is begun again and skipped through.
+
+        Raises:
+            LookupError: a part of it is missing.
+            ValueError: it is no position in these documents.
+        """
+        self.served, self.computed, taken = saved_numbers(
+            [record["served"], record["computed"], record["taken"]], MOST
+        )
+        self._order = saved_numbers(record["order"], self._blocks - 1)
+        if not self._order or len(self._order) > self._blocks:
+            raise ValueError("the position is in other documents")
+        restore_generator(self._rng, record["block_rng"])
         self._begin_block()
-        for _ in range(int(record["taken"])):
-            self.next_window()
-        self.served = int(record["served"])
-        self.computed = int(record["computed"])
+        for _ in range(taken):
+            if self._next_of_block() is None:
+                raise ValueError("the position is beyond the documents")
 
 
 def document_windows(

@@ -92,6 +92,29 @@ def hide_some(inputs_BT: NDArray[np.int64], rate: float, rng: np.random.Generato
         inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
 
 
+def saved_numbers(values: Any, high: int) -> list[int]:
+    """Return whole numbers from 0 to `high` of a saved position, which may come from a stranger.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not isinstance(values, list) or not all(type(v) is int and 0 <= v <= high for v in values):
+        raise ValueError("the position in the text is damaged")
+    return list(values)
+
+
+def restore_generator(rng: np.random.Generator, state: Any) -> None:
+    """Put a generator into a saved state.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        rng.bit_generator.state = state
+    except (LookupError, TypeError, ValueError, OverflowError, AttributeError):
+        raise ValueError("the state of a random generator is damaged") from None
+
+
 def fit_window(n_chars: int, batch_size: int, bptt: int) -> tuple[int, int]:
     """Shrink batch size and window to a text of `n_chars`, so that every row has text to read."""
     bptt = min(bptt, max(1, n_chars))
@@ -100,6 +123,8 @@ def fit_window(n_chars: int, batch_size: int, bptt: int) -> tuple[int, int]:
 
 SEGMENT = 4096
 """Characters of one segment, about; shorter where the rows would otherwise not all have one."""
+MOST = 1 << 62
+"""Targets that a saved position may have behind it."""
 LINE_SEARCH = 4096
 """How far, in characters, a segment start may move to reach a line start."""
 
@@ -215,13 +240,22 @@ class TextBatches:
         }
 
     def load_state_dict(self, record: Mapping[str, Any]) -> None:
-        """Go to a position saved by `state_dict`."""
-        self.served = int(record["served"])
-        self.computed = int(record["computed"])
-        self._parts, self._shift = int(record["parts"]), int(record["shift"])
-        self._queue = [int(number) for number in record["queue"]]
-        self._rows = [Place(*map(int, row)) for row in record["rows"]]
-        self._rng.bit_generator.state = record["rng"]
+        """Go to a position saved by `state_dict`.
+
+        Raises:
+            LookupError: a part of it is missing.
+            ValueError: it is no position in this text.
+        """
+        self.served, self.computed = saved_numbers([record["served"], record["computed"]], MOST)
+        n = len(self.ids)
+        (self._shift,) = saved_numbers([record["shift"]], max(0, n // self._parts - 1))
+        self._queue = saved_numbers(record["queue"], self._parts)
+        rows = [Place(*saved_numbers(row, n)) for row in record["rows"]]
+        places = [row.begin <= row.position < row.end for row in rows]
+        if record["parts"] != self._parts or len(rows) != self.batch_size or not all(places):
+            raise ValueError("the position is in another text")
+        self._rows = rows
+        restore_generator(self._rng, record["rng"])
 
 
 def evaluation_windows(

@@ -5,6 +5,7 @@ Heavy imports (NumPy, torch, rich) live inside the commands, so that `--help` an
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ def main() -> NoReturn:
 
         code = run()
     except KeyboardInterrupt:
-        print("charrnn: interrupted", file=sys.stderr)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("charrnn: interrupted", file=sys.stderr, flush=True)
         code = 130
     sys.exit(code)

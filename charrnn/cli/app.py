@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import sys
+from collections import Counter
 from typing import Any
 
 import typer
@@ -12,14 +15,31 @@ from typer.core import TyperCommand, TyperGroup
 import charrnn
 from charrnn.cli.compare import compare
 from charrnn.cli.info import info
+from charrnn.cli.listing import list_
 from charrnn.cli.merge import merge
 from charrnn.cli.pairs import pairs
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
+from charrnn.display.terminal import say, visible_text
 from charrnn.errors import CharRNNError, ConfigError, StorageError
+from charrnn.training.system import interrupt, on_signals
 
 DEBUG_VARIABLE = "CHARRNN_DEBUG"
+LONGEST_MESSAGE = 1000
+"""Characters; more would be a file's content, not a sentence."""
+MEMORY_HINTS = {
+    "train": ": try a smaller --hidden, --members, --batch or --bptt",
+    "sample": ": try a smaller --num or --length, or a shorter prompt",
+    "score": ": try shorter texts, a table or page of fewer of them, or --whole with --file",
+    "compare": ": try shorter texts, or --whole with --file",
+    "pairs": ": try fewer or shorter pairs at a time",
+}
+LIBRARIES = ("torch", "numpy", "safetensors", "rich")
+REPLACED = "charrnn-replaced"
+"""Name of the error handler of the standard streams."""
+
+_DECIMAL_COMMA = re.compile(r"\d,\d+$")
 
 _UsageError: Any = typer.BadParameter.__mro__[1]
 _ClickError: Any = _UsageError.__mro__[1]
@@ -39,6 +59,21 @@ class _Group(TyperGroup):
 class _Command(TyperCommand):
     """A command whose errors name its options, and whose reader may stop reading."""
 
+    def make_parser(self, ctx: Any) -> Any:
+        """Return a parser that refuses an option given twice: the first would be lost."""
+        parser = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            for one, n in Counter(order).items():
+                if n > 1 and not getattr(one, "multiple", False):
+                    raise ConfigError(f"{one.opts[0]} is given {n} times: give it once")
+            return values, rest, order
+
+        parser.parse_args = parse_args  # type: ignore[method-assign]
+        return parser
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
 
@@ -57,6 +92,11 @@ class _Command(TyperCommand):
             if option is None:
                 raise
             raise ConfigError(f"{option} {error.problem}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            hint = MEMORY_HINTS.get(str(ctx.info_name), "")
+            raise CharRNNError(f"not enough memory{hint}") from error
         except BrokenPipeError:
             # nothing more can be written, not even what is buffered, at exit
             if sys.stdout is not None:
@@ -105,11 +145,13 @@ def charrnn_command(
     """Character-level recurrent language models: train, write, and score text."""
 
 
-for _command in (train, sample, score, pairs, compare, info, merge):
+for _command in (train, sample, score, pairs, compare, info, list_, merge):
     _writes = _command not in (train, merge)
-    app.command(cls=_WritingCommand if _writes else _Command)(_command)
+    app.command(name=_command.__name__.rstrip("_"), cls=_WritingCommand if _writes else _Command)(
+        _command
+    )
 
-COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)  # type: ignore[union-attr]
+COMMANDS = tuple(str(command.name) for command in app.registered_commands)
 """The names of the commands, as the list in the help has them."""
 
 
@@ -117,25 +159,55 @@ def run() -> int:
     """Run the command line and return its exit code; a user never sees a traceback.
 
     Raises:
-        KeyboardInterrupt: the user interrupted it.
+        KeyboardInterrupt: the user interrupted it, or the terminal was closed.
     """
     _fill_closed_streams()
+    lacking = _prepare_streams()
+    with on_signals(interrupt):  # all end a command as Ctrl-C does, with what it has written
+        try:
+            code = app(standalone_mode=False)
+            code = code if isinstance(code, int) else 0
+        except typer.Abort:
+            raise KeyboardInterrupt from None
+        except Exception as error:
+            message, code = _explain(error)
+            if type(error).__name__ == "NoArgsIsHelpError":  # no command: the message is the help
+                say(message)
+            else:  # it may quote anything
+                say(f"charrnn: {visible_text(' '.join(message.split()), LONGEST_MESSAGE)}")
+    if lacking:
+        say(
+            f"characters that {' and '.join(sorted(lacking))} has no code for were written as ?; "
+            "a file or a pipe gets them in UTF-8, and so does a terminal with PYTHONUTF8=1"
+        )
+    return code
+
+
+def _prepare_streams() -> set[str]:
+    """Let files and pipes have UTF-8, and terminals a ? for what they lack.
+
+    Returns:
+        The encodings that have lacked a character; they are added when it is written.
+    """
+    lacking: set[str] = set()
+
+    def replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        lone = error.object[error.start]
+        if "\udc80" <= lone <= "\udcff":  # a byte of an argument that was not UTF-8 (PEP 383)
+            return bytes([ord(lone) - 0xDC00]), error.start + 1
+        lacking.add(error.encoding)
+        return "?", error.start + 1
+
+    codecs.register_error(REPLACED, replaced)
     for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a code page that lacks a character shows ? instead
-            reconfigure(errors="replace")
-    try:
-        code = app(standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except typer.Abort:
-        raise KeyboardInterrupt from None
-    except Exception as error:
-        message, code = _explain(error)
-        if type(error).__name__ == "NoArgsIsHelpError":  # no command: the message is the help
-            print(message, file=sys.stderr)
+        if not hasattr(stream, "reconfigure"):
+            continue
+        if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+            stream.reconfigure(errors=REPLACED)
         else:
-            print(f"charrnn: {' '.join(message.split())}", file=sys.stderr)
-        return code
+            stream.reconfigure(encoding="utf-8", errors=REPLACED, newline="\n")
+    return lacking
 
 
 def _fill_closed_streams() -> None:
@@ -157,20 +229,15 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, CharRNNError):
         return str(error), error.exit_code
     if isinstance(error, _ClickError):
-        message = error.format_message()
-        context = getattr(error, "ctx", None)
-        if context is not None and type(error).__name__ != "NoArgsIsHelpError":
-            message = message[0].lower() + message[1:].replace(": Value error, ", ": ")
-            if not message.endswith("?"):
-                message = f"{message.rstrip('.')}; see {context.command_path} --help"
-        return message, error.exit_code
-    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "numpy", "safetensors"):
-        return f"{error.name} is missing: install it with pip install {error.name}", 1
+        return _explain_usage(error), error.exit_code
+    if isinstance(error, ImportError) and (error.name or "").split(".")[0] in LIBRARIES:
+        name = str(error.name).split(".")[0]
+        is_missing = isinstance(error, ModuleNotFoundError)
+        problem = "is missing" if is_missing else f"cannot be loaded ({error})"
+        return f"{name} {problem}: install it with pip install {name}", 1
     if isinstance(error, OSError):
         reason = (error.strerror or str(error)).lower()
         return (f"cannot use {error.filename}: {reason}" if error.filename else reason), 1
-    if isinstance(error, MemoryError) or _is_out_of_memory(error):
-        return "not enough memory: try a smaller --hidden, --members, --batch or --bptt", 1
     if os.environ.get(DEBUG_VARIABLE):
         raise error
     return (
@@ -180,7 +247,30 @@ def _explain(error: Exception) -> tuple[str, int]:
     )
 
 
+def _explain_usage(error: Any) -> str:
+    """Return the message of a command line that cannot be understood, with what may be meant."""
+    message: str = error.format_message()
+    kind, context = type(error).__name__, getattr(error, "ctx", None)
+    if kind == "NoArgsIsHelpError":
+        return message
+    message = (message[0].lower() + message[1:].replace(": Value error, ", ": ")).rstrip(".")
+    if context is None:
+        return message
+    message = re.sub("Input should be a valid integer.*", "must be a whole number", message)
+    message = re.sub("Input should be a valid number.*", "must be a number", message)
+    params = {param.name for param in context.command.params}
+    if message.endswith(" number") and any(map(_DECIMAL_COMMA.search, sys.argv)):
+        message += ", with a decimal point"
+    elif "unexpected extra argument" in message and "model" in params:
+        message += ": a model is named with -m"
+    elif kind == "NoSuchOption" and error.option_name in ("-m", "--model"):
+        message += ": a model is named without it here"
+    elif kind == "NoSuchOption" and "texts" in params:
+        message += ": a text that begins with - comes after --"
+    return message if message.endswith("?") else f"{message}; see {context.command_path} --help"
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    """Recognise torch's way of saying so: a RuntimeError, on the CPU and on a GPU."""
+    """Recognise Python's and NumPy's way of saying so, and torch's, which is a RuntimeError."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "allocate" in text)
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate" in text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 import charrnn.cli.options as options
-from charrnn.config import OnUnknown
+from charrnn.config import DecodingErrors, OnUnknown
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def compare(
     context: str = options.CONTEXT,
     eos: bool = options.EOS,
     on_unknown: OnUnknown = options.ON_UNKNOWN,
+    encoding: str = options.ENCODING,
+    errors: DecodingErrors = options.ERRORS,
+    escapes: bool = options.ESCAPES,
     output_format: options.Format = options.FORMAT,
 ) -> None:
     """Compare two models on the same texts.
@@ -45,8 +48,9 @@ def compare(
     from charrnn.display.score import show_comparison, tell_about
     from charrnn.scoring.compare import compare as compare_scores
 
-    given = options.Input(texts, file, whole=whole)
-    text_before = options.read_context(context)
+    read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
+    given = options.Input(texts, file, whole=whole, read=read)
+    text_before = read.context(context)
     models = [load(path) for path in (first, second)]
     if len({model.saved.text.normalize for model in models}) > 1:
         raise ConfigError(
@@ -65,8 +69,8 @@ def compare(
     names = (str(models[0].path), str(models[1].path))
     show_comparison(found, names, options.format_or_default(output_format))
     sys.stdout.flush()
-    for name, total in zip(names, (found.first, found.second), strict=True):
-        tell_about(total, n_empty=0, eos=False, model=name)
+    for name, total, letters in zip(names, (found.first, found.second), vocabularies, strict=True):
+        tell_about(total, letters, n_texts=0, n_empty=0, eos=False, model=name)
 
 
 def _scores(scorers: list[Scorer], documents: list[options.Document]) -> list[list[Score]]:

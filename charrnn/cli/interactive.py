@@ -26,11 +26,25 @@ def require_terminal() -> None:
 
 
 def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> None:
-    """Write a text in turns until the user ends it, then put the whole on stdout."""
+    """Write a text in turns until the user ends it, in whatever way, then put it on stdout."""
     talk = Conversation()
     talk.explain(CHOICES)
     # every turn can be taken back
     history: list[tuple[str, Start]] = [(beginning, model.start(beginning))]
+    try:
+        _take_turns(model, config, talk, history)
+    finally:
+        if history[-1][0]:
+            talk.finish(history[-1][0])
+
+
+def _take_turns(
+    model: CharModel,
+    config: SamplingConfig,
+    talk: Conversation,
+    history: list[tuple[str, Start]],
+) -> None:
+    """Add to the history until the user has had enough."""
     turn = 0
     while True:
         text, start = history[-1]
@@ -38,21 +52,17 @@ def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> 
         turn += 1
         answer = talk.turn(text, proposals)
         if answer is None or answer == "/quit":
-            break
+            return
         if answer == "/undo":
-            history = history[:-1] or history
-        elif answer == "":
-            continue
+            del history[max(1, len(history) - 1) :]
         elif answer.isdecimal() and 1 <= int(answer) <= len(proposals):
             chosen = proposals[int(answer) - 1]
             history.append((text + chosen, model.start(chosen, after=start)))
-        else:
+        elif answer:
             try:
                 history.append((text + answer, model.start(answer, after=start)))
             except UnknownCharacterError as error:
                 talk.complain(str(error))
-    if history[-1][0]:
-        print(history[-1][0])
 
 
 def _propose(model: CharModel, start: Start, config: SamplingConfig, turn: int) -> list[str]:

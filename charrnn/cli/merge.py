@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import typer
@@ -32,11 +31,13 @@ def merge(
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count
+    from charrnn.display.terminal import pasted, say
 
     merged = merge_into(models, out=out, name=name)
     assert merged.path is not None
     config, run = merged.saved.config, merged.path.parent
-    print(f"{architecture(config)}; {count(config.num_parameters())} parameters", file=sys.stderr)
-    print(f"model {merged.path}", file=sys.stderr)
-    print(f"its members: charrnn info -m {run}", file=sys.stderr)
-    print(f"how good it is: charrnn score -m {run} --file HELD_OUT_TEXT --whole", file=sys.stderr)
+    say(f"{architecture(config)}; {count(config.num_parameters())} parameters")
+    say(f"model {merged.path}")
+    say(f"its members: {pasted(['charrnn', 'info', str(run)])}")
+    scoring = pasted(["charrnn", "score", "-m", str(run), "--file", "HELD_OUT_TEXT", "--whole"])
+    say(f"how good it is: {scoring}")

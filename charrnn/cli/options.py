@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 import typer
 
-from charrnn.config import OnUnknown, Unit
-from charrnn.errors import ConfigError
+from charrnn.config import CorpusConfig, DecodingErrors, Normalization, OnUnknown, Unit
+from charrnn.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
@@ -55,7 +56,7 @@ def model_name(text: str) -> Path:
 
 
 def seconds(text: str) -> float:
-    """Return the seconds in `90s`, `2m`, `1h30m` or `45` (seconds).
+    """Return the seconds in `90s`, `2m`, `1.5h`, `1h30m` or `45` (seconds).
 
     Raises:
         typer.BadParameter: the text is no duration.
@@ -64,7 +65,7 @@ def seconds(text: str) -> float:
         return float(text)
     parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 2m or 1h30m")
+        raise typer.BadParameter(f"{text!r} is not a duration such as 90s, 2m, 1.5h or 1h30m")
     return sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
 
 
@@ -96,12 +97,13 @@ def with_settings(
             for name in fields.split():
                 field, more = known[name], dict(special.get(name, {}))
                 names = more.pop("names", f"--{name.replace('_', '-')}")
-                made = option(
-                    panel, more.pop("default", field.default), names, field.metadata["doc"], **more
-                )
+                default, hint = more.pop("default", field.default), hints[name]
+                if get_origin(hint) is tuple:  # an option that may be given several times
+                    default, hint = list(default), list[str]
+                made = option(panel, default, names, field.metadata["doc"], **more)
                 parameters.append(
                     inspect.Parameter(
-                        name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=hints[name]
+                        name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=hint
                     )
                 )
         command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -111,6 +113,9 @@ def with_settings(
     return decorate
 
 
+MODEL_ARGUMENT = typer.Argument(
+    None, metavar="MODEL", parser=model_name, show_default=False, help="The same as --model."
+)
 MODEL = option(
     None,
     None,
@@ -126,6 +131,7 @@ what = partial(option, "What to score")
 event = partial(option, "What counts")
 report = partial(option, "Report")
 output = partial(option, "Output")
+reading = partial(option, "Reading")
 
 FILE = what(
     None,
@@ -138,9 +144,27 @@ WHOLE = what(False, "--whole", "Read the file as one text, however long.")
 CONTEXT = what(
     "",
     "--context",
-    "Text that precedes each text: read, but not scored.",
+    "Text that precedes each text: read, but not scored. @FILE reads it from a file, and @@ begins "
+    "a text with @.",
     metavar="TEXT|@FILE",
     show_default=False,
+)
+ENCODING = reading(
+    "auto",
+    "--encoding",
+    "Encoding of the files; auto means UTF-8, or what a byte order mark says.",
+    metavar="NAME",
+)
+ERRORS = reading(
+    "strict",
+    "--errors",
+    "Bytes that cannot be decoded: refuse the file, or replace them by U+FFFD.",
+)
+ESCAPES = reading(
+    False,
+    "--escapes -e",
+    "In texts on the command line, read \\n, \\t, \\r, \\\\, \\uXXXX and \\UXXXXXXXX as the "
+    "characters that they stand for.",
 )
 EOS = event(
     None,
@@ -157,6 +181,7 @@ ON_UNKNOWN = event(
 FORMAT = output(
     None, "--format", "Format of the report.", show_default="table on a terminal, else tsv"
 )
+TOTAL = report(False, "--total", "Write only the total of all.")
 by_option = partial(report, None, "--by", show_default="total")
 """The probability in all or per character; takes the help text."""
 
@@ -166,20 +191,31 @@ def format_or_default(given: Format | None) -> Format:
     return given or ("table" if sys.stdout.isatty() else "tsv")
 
 
+def one_model(argument: Path | None, option: Path | None) -> Path | None:
+    """Return the model named by an argument or by `-m`.
+
+    Raises:
+        ConfigError: both name one.
+    """
+    if argument is not None and option is not None:
+        raise ConfigError(f"a model is named twice, {argument} and {option}: name one")
+    return argument if option is None else option
+
+
 def open_model(path: Path | None) -> CharModel:
     """Load the model of `-m`, or the newest, and say on stderr which one when it was not named."""
     from charrnn.api import load
+    from charrnn.display.terminal import say
     from charrnn.storage.runs import BUILTIN, BUILTIN_MODEL
 
     model = load(path)
     if path is None and model.path == BUILTIN_MODEL:
-        print(
+        say(
             f"model {BUILTIN}, bundled with charrnn (Shakespeare's plays); "
-            "train your own: charrnn train YOUR_TEXT.txt",
-            file=sys.stderr,
+            "train your own: charrnn train YOUR_TEXT.txt"
         )
     elif path is None:
-        print(f"model {model.path}", file=sys.stderr)
+        say(f"model {model.path}")
     return model
 
 
@@ -187,23 +223,83 @@ def make_scorer(
     model: CharModel, *, eos: bool | None, on_unknown: OnUnknown, context: str
 ) -> Scorer:
     """Return the rules to score by; say on stderr whether ends count when nobody asked."""
+    from charrnn.display.terminal import say
+
     if eos is None:
         kind = model.saved.text.documents
         trained = "on one long text" if kind == "none" else f"on documents ({kind})"
         counted = "counted (--eos)" if model.ends_count else "not counted (--no-eos)"
-        print(f"model trained {trained}: the end of a text is {counted}", file=sys.stderr)
+        say(f"model trained {trained}: the end of a text is {counted}")
     return model.scorer(eos=eos, on_unknown=on_unknown, context=context)
 
 
-def read_context(given: str) -> str:
-    """Return the text of `--context`: as given, or after an @ the content of a file.
+class Reading:
+    """How the texts of a command line are read: escapes in arguments, the encoding of files.
 
     Raises:
-        CorpusError: the file cannot be read or decoded.
+        ConfigError: there is no such encoding.
     """
-    from charrnn.corpus.sources import pieces_of
 
-    return "".join(pieces_of(Path(given[1:]))) if given.startswith("@") else given
+    def __init__(self, *, escapes: bool, encoding: str, errors: DecodingErrors) -> None:
+        """Check the encoding."""
+        CorpusConfig(encoding=encoding, errors=errors)
+        self._escapes = escapes
+        self._decoding: dict[str, Any] = {"encoding": encoding, "errors": errors}
+
+    def argument(self, text: str) -> str:
+        """Return a text from the command line, its line ends as in files.
+
+        Raises:
+            ConfigError: it has an escape that is none.
+        """
+        if self._escapes:
+            text = _ESCAPE.sub(_unescaped, text)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def pieces(
+        self, path: Path, unit: Unit = "char", normalize: Normalization = "none"
+    ) -> Iterator[str]:
+        """Yield the text of a file; see `charrnn.corpus.sources.pieces_of`."""
+        from charrnn.corpus.sources import pieces_of
+
+        return pieces_of(path, unit=unit, normalize=normalize, **self._decoding)
+
+    def lines(self, path: Path) -> Iterator[str]:
+        """Yield the lines of a file; see `charrnn.corpus.sources.lines_of`."""
+        from charrnn.corpus.sources import lines_of
+
+        return lines_of(path, **self._decoding)
+
+    def context(self, given: str) -> str:
+        """Return the text of `--context`: as given, or after an @ the content of a file.
+
+        Raises:
+            CorpusError: the file cannot be read or decoded.
+        """
+        if not given.startswith("@") or given.startswith("@@"):
+            return self.argument(given[given.startswith("@@") :])
+        try:
+            return "".join(self.pieces(Path(given[1:])))
+        except CorpusError as error:
+            if os.path.exists(given[1:]):
+                raise
+            raise CorpusError(f"{error}; a text that begins with @ is written @{given}") from error
+
+
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.?)", re.DOTALL)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """Return the character of an escape."""
+    name = match[1]
+    if name in ("n", "t", "r", "\\"):
+        return {"n": "\n", "t": "\t", "r": "\r"}.get(name, name)
+    if len(name) > 1 and int(name[1:], 16) <= 0x10FFFF:
+        return chr(int(name[1:], 16))
+    raise ConfigError(
+        rf"--escapes knows \n, \t, \r, \\, \uXXXX and \UXXXXXXXX, and not {match[0]}: write "
+        r"\\ for a backslash"
+    )
 
 
 class Document(NamedTuple):
@@ -222,20 +318,21 @@ class Input:
         ConfigError: there is nothing to score, or `--whole` has texts beside it.
     """
 
-    def __init__(self, texts: Iterable[str] | None, file: Path | None, *, whole: bool) -> None:
+    def __init__(
+        self, texts: Iterable[str] | None, file: Path | None, *, whole: bool, read: Reading
+    ) -> None:
         """Wait for the first text: that there is none is told before a model is loaded."""
-        from charrnn.corpus.sources import lines_of
-
-        given = list(texts or ())
-        if whole and given:
+        self._given = list(texts or ())
+        if whole and self._given:
             raise ConfigError("--whole scores one file as one text: leave TEXT out")
         is_piped = sys.stdin is not None and not sys.stdin.isatty()
-        if file is None and not given and is_piped:
+        if file is None and not self._given and is_piped:
             file = STDIN
         self.file = file
         self.whole = whole
-        lines = iter(()) if file is None or whole else lines_of(file)
-        self._texts = itertools.chain(given, lines)
+        self._read = read
+        lines = iter(()) if file is None or whole else read.lines(file)
+        self._texts = itertools.chain(map(read.argument, self._given), lines)
         if not whole or file is None:
             first = next(self._texts, None)
             if first is None:
@@ -246,11 +343,23 @@ class Input:
 
     def documents(self, unit: Unit) -> Iterator[Document]:
         """Yield the texts for a model that reads such units."""
-        from charrnn.corpus.sources import pieces_of
-
         if self.whole:
             assert self.file is not None
             name = "standard input" if self.file == STDIN else str(self.file)
-            yield Document(name, pieces_of(self.file, unit=unit))
+            yield Document(name, self._read.pieces(self.file, unit))
         else:
             yield from (Document(text, [text]) for text in self._texts)
+
+    def hint(self) -> str:
+        """Return what may have been meant where the first text is the name of a file."""
+        from charrnn.display.terminal import pasted
+
+        first = self._given[0] if self._given else ""
+        if not os.path.exists(first):
+            return ""
+        is_model = os.path.isdir(first) or first.endswith(".safetensors")
+        name, other = (
+            pasted([first]),
+            "a model is named with -m" if is_model else "a file by --file",
+        )
+        return f"{name} is scored as a text; {other} {name}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 import charrnn.cli.options as options
-from charrnn.config import OnUnknown
+from charrnn.config import DecodingErrors, OnUnknown
 
 
 def pairs(
@@ -21,6 +21,10 @@ def pairs(
     context: str = options.CONTEXT,
     eos: bool = options.EOS,
     on_unknown: OnUnknown = options.ON_UNKNOWN,
+    encoding: str = options.ENCODING,
+    errors: DecodingErrors = options.ERRORS,
+    escapes: bool = options.ESCAPES,
+    only_total: bool = options.TOTAL,
     by: options.By = options.by_option("Compare the probability in all, or per character."),
     output_format: options.Format = options.FORMAT,
 ) -> None:
@@ -28,21 +32,25 @@ def pairs(
 
     The report has the share that the model gets right, with a 95 % interval, for each group.
     """
-    from charrnn.corpus.sources import lines_of
     from charrnn.display.score import show_pairs, tell_about
+    from charrnn.display.terminal import say
     from charrnn.scoring.batch import score_many
     from charrnn.scoring.pairs import judge, read_pairs
     from charrnn.scoring.score import Score
 
     name = "standard input" if file == options.STDIN else str(file)
-    found = read_pairs(lines_of(file), name)
-    text_before = options.read_context(context)
+    read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
+    found = read_pairs(read.lines(file), name)
+    text_before = read.context(context)
     loaded = options.open_model(model)
     scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
     texts = list(dict.fromkeys(text for pair in found for text in (pair.good, pair.bad)))
     scores = dict(zip(texts, score_many(scorer, texts), strict=True))
-    show_pairs(
-        judge(found, scores, per_char=by == "per-char"), options.format_or_default(output_format)
-    )
+    groups = judge(found, scores, per_char=by == "per-char")
+    form = options.format_or_default(output_format)
+    show_pairs(groups, form, only_total=only_total)
     sys.stdout.flush()
-    tell_about(Score.total(scores.values()), n_empty=0, eos=scorer.eos)
+    if form != "table" and not only_total and len(groups) > 1:
+        say(f"total: {groups[-1].n_correct:,} of {groups[-1].n:,} pairs, {groups[-1].accuracy:.1%}")
+    total = Score.total(scores.values())
+    tell_about(total, loaded.saved.vocabulary, n_texts=0, n_empty=0, eos=scorer.eos)

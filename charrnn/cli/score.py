@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 import charrnn.cli.options as options
-from charrnn.config import OnUnknown
+from charrnn.config import DecodingErrors, OnUnknown
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from charrnn.scoring.scorer import Scorer
 
 ALTERNATIVES = 3
+MAX_ALTERNATIVES = 1000
+"""More would be a table of the alphabet at each character."""
 WARMUP = 256
+PAGE_HEAD = 512
+"""Bytes at the beginning of a page by which it is known."""
 
 
 def score(
@@ -33,6 +37,10 @@ def score(
     context: str = options.CONTEXT,
     eos: bool = options.EOS,
     on_unknown: OnUnknown = options.ON_UNKNOWN,
+    encoding: str = options.ENCODING,
+    errors: DecodingErrors = options.ERRORS,
+    escapes: bool = options.ESCAPES,
+    only_total: bool = options.TOTAL,
     per_char: bool = options.report(
         False, "--per-char", "Show every character, coloured on a terminal."
     ),
@@ -81,12 +89,16 @@ def score(
 
     Logarithms are natural in logprob (nats), to base 2 in log2prob and bits.
     """
-    reports = {"--per-char": per_char, "--per-word": per_word, "--sort": sort, "--adapt": adapt}
-    asked = [name for name, is_on in {**reports, "--rows": rows is not None}.items() if is_on]
-    if len(asked) > 1:
-        raise ConfigError(f"{asked[0]} and {asked[1]} are different reports: ask for one")
-    if alternatives < 0:
-        raise ConfigError(f"must be at least 0, got {alternatives}", field="alternatives")
+    reports = {"--per-char": per_char, "--per-word": per_word, "--sort": sort}
+    others = {"--adapt": adapt, "--rows": rows is not None}
+    for several in ({**reports, **others}, {**reports, "--total": only_total}):
+        asked = [name for name, is_on in several.items() if is_on]
+        if len(asked) > 1:
+            raise ConfigError(f"{asked[0]} and {asked[1]} are different reports: ask for one")
+    if not 0 <= alternatives <= MAX_ALTERNATIVES:
+        raise ConfigError(
+            f"must be from 0 to {MAX_ALTERNATIVES:,}, got {alternatives}", field="alternatives"
+        )
     if adapt and html is not None:
         raise ConfigError("--html shows the model as it is, not --adapt: ask for one")
     if whole and sort:
@@ -102,8 +114,11 @@ def score(
     if by is not None and not sort:
         raise ConfigError("--by needs --sort")
 
-    given = options.Input(texts, file, whole=whole)
-    text_before = options.read_context(context)
+    read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
+    given = options.Input(texts, file, whole=whole, read=read)
+    text_before = read.context(context)
+    if html is not None:
+        _require_replaceable(html, given.file, Path(context[1:]) if context[:1] == "@" else None)
     loaded = options.open_model(model)
     scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
     documents = given.documents(loaded.saved.vocabulary.unit)
@@ -112,12 +127,13 @@ def score(
 
     from charrnn.display import heatmap
     from charrnn.display.score import show_adaptation, show_scores, tell_about, tell_rows
+    from charrnn.display.terminal import say
     from charrnn.scoring.details import char_scores
     from charrnn.scoring.pairs import rank
     from charrnn.scoring.rows import score_in_rows
 
     if html is not None:
-        documents = _write_page(html, documents, loaded, scorer, alternatives, given.file)
+        documents = _write_page(html, documents, loaded, scorer, alternatives)
     if per_char or per_word:
         named = alternatives if per_char else 0
         events = (
@@ -128,21 +144,30 @@ def score(
         else:
             heatmap.show_words(events, form)
     elif adapt:
-        show_adaptation(_adapt(loaded, scorer, documents, tally), form)
+        scores = _adapt(loaded, scorer, documents, tally)
+        show_adaptation(scores, form, only_total=only_total)
     elif rows is not None:
         (one,) = documents
         before = WARMUP if warmup is None else warmup
         found = score_in_rows(scorer, one.pieces, rows=rows, warmup=before, text=one.name)
-        show_scores(tally.passed([found.score]), form)
+        show_scores(tally.passed([found.score]), form, only_total=only_total)
         sys.stdout.flush()
         tell_rows(found, rows, before)
     else:
-        scores = _scores(scorer, documents, whole)
+        several = _scores(scorer, documents, whole)
         if sort:
-            scores = rank(scores, per_char=by == "per-char")
-        show_scores(tally.passed(scores), form)
+            several = rank(several, per_char=by == "per-char")
+        show_scores(tally.passed(several), form, only_total=only_total)
     sys.stdout.flush()
-    tell_about(tally.total, n_empty=tally.n_empty, eos=scorer.eos)
+    if given.hint():
+        say(given.hint())
+    tell_about(
+        tally.total,
+        loaded.saved.vocabulary,
+        n_texts=0 if only_total or form == "table" else tally.n_texts,
+        n_empty=tally.n_empty,
+        eos=scorer.eos,
+    )
 
 
 def _scores(scorer: Scorer, documents: Iterable[options.Document], whole: bool) -> Iterable[Score]:
@@ -174,51 +199,77 @@ def _adapt(
         yield static, adapted
 
 
+def _require_replaceable(path: Path, *read: Path | None) -> None:
+    """See that a page written to a path replaces at most another page, and nothing that is read.
+
+    Raises:
+        ConfigError: it would replace something else.
+    """
+    from charrnn.display.page import is_page
+
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with open(path, "rb") as file:
+        is_ours = is_page(file.read(PAGE_HEAD))
+    is_read = any(one is not None and one.exists() and path.samefile(one) for one in read)
+    if is_read or not is_ours:
+        why = "which is read" if is_read else "which is no page of charrnn"
+        raise ConfigError(f"--html would replace {path}, {why}: name another file")
+
+
 def _write_page(
     path: Path,
     documents: Iterable[options.Document],
     model: CharModel,
     scorer: Scorer,
     alternatives: int,
-    source: Path | None,
 ) -> list[options.Document]:
     """Write the page, and return the texts for the report beside it.
 
     Raises:
-        ConfigError: the page would replace what it is made from, or be too large.
+        ConfigError: the page would be too large.
     """
-    from charrnn.display.page import MAX_CHARS, page
+    from charrnn.display.page import MAX_EVENTS, page
+    from charrnn.display.terminal import say
     from charrnn.scoring.details import char_scores
     from charrnn.storage.atomic import write_text_atomically
+    from charrnn.storage.runs import MODEL_FILE
 
-    for used in (source, model.path):
-        if used is not None and path.exists() and used.exists() and path.samefile(used):
-            raise ConfigError(f"--html would replace {path}, which is read: name another file")
-    kept = [options.Document(one.name, list(one.pieces)) for one in documents]
-    n_chars = sum(len(piece) for one in kept for piece in one.pieces)
-    if n_chars > MAX_CHARS:
-        raise ConfigError(
-            f"--html is for at most {MAX_CHARS:,} characters, and these texts have {n_chars:,}"
-        )
+    assert model.path is not None
+    kept: list[options.Document] = []
+    most, n_chars = MAX_EVENTS // (1 + max(alternatives, ALTERNATIVES)), 0
+    for one in documents:
+        pieces = []
+        for piece in one.pieces:
+            pieces.append(piece)
+            n_chars += len(piece)
+            if n_chars > most:
+                raise ConfigError(
+                    f"--html is for at most {most:,} characters with {alternatives} alternatives "
+                    "each: give it less text"
+                )
+        kept.append(options.Document(one.name, pieces))
     texts = [list(char_scores(scorer, one.pieces, alternatives=alternatives)) for one in kept]
-    write_text_atomically(path, page(texts, str(model.path)), follow_links=True)
-    print(f"page {path}", file=sys.stderr)
+    name = model.path.resolve().parent.name if model.path.name == MODEL_FILE else model.path.stem
+    write_text_atomically(path, page(texts, name), follow_links=True)
+    say(f"page {path}")
     return kept
 
 
 class _Tally:
-    """Counts what is to be said at the end: unknown characters and empty texts."""
+    """Counts what is to be said at the end: texts, unknown characters and empty texts."""
 
     def __init__(self, scorer: Scorer) -> None:
         from charrnn.scoring.score import Score
 
         self._scorer = scorer
         self.total = Score.total(())
-        self.n_empty = 0
+        self.n_texts = self.n_empty = 0
 
     def add(self, score: Score) -> None:
         """Count the score of a text."""
         self.total = self.total.total((self.total, score))
+        self.n_texts += 1
         self.n_empty += score.n_chars == 0 and score.n_skipped == 0
 
     def passed(self, scores: Iterable[Score]) -> Iterator[Score]:

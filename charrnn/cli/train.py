@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import typer
 
@@ -22,13 +20,8 @@ from charrnn.cli.options import (
 from charrnn.config import CorpusConfig, DocumentKind, ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
 
-if TYPE_CHECKING:
-    from charrnn.training.trainer import Trainer
-
-SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-"""What ends a run in good order."""
-
-RESUMABLE = ("corpus", "held_out", "out", "name", "resume", "quiet")
+LIMITS = ("time_s", "epochs", "steps")
+RESUMABLE = ("corpus", "held_out", "out", "name", "resume", "quiet", *LIMITS)
 """What a resume takes beside `--resume`."""
 
 CHOSEN = {"default": None, "show_default": "chosen from corpus, limits and machine"}
@@ -115,7 +108,10 @@ def train(
         show_default="that of the corpus",
     ),
     resume: bool = output(
-        False, "--resume", "Continue the unfinished run of this corpus (or of --name, --out)."
+        False,
+        "--resume",
+        "Continue the run of this corpus (or of --name, --out); a finished one "
+        "under a further limit.",
     ),
     quiet: bool = output(False, "--quiet -q", "Show warnings and errors only."),
     **settings: Any,
@@ -135,59 +131,34 @@ def train(
                 "or start a new run"
             )
 
+    from charrnn.display.terminal import pasted
     from charrnn.display.train import TrainingDisplay
     from charrnn.training.prepare import prepare_resume, prepare_training
 
+    named = {p.name: settings[p.name] for p in given if p.name in settings}
     with TrainingDisplay(quiet=quiet) as display:
         display.working("reading the text")
         if resume:
             trainer = prepare_resume(
-                corpus or [], out=out, name=name, held_out=held_out, started=started
+                corpus or [], out=out, name=name, held_out=held_out, started=started, limits=named
             )
         else:
             trainer = prepare_training(
                 corpus,
-                {p.name: settings[p.name] for p in given if p.name in settings},
+                named,
                 out=out,
                 name=name,
                 init=init,
                 held_out=held_out,
                 started=started,
                 progress=display.encoded,
+                command=pasted(["charrnn", *sys.argv[1:]]),
             )
-        with _stop_on_signal(trainer):
-            for event in trainer.run():
-                try:
-                    display.show(event)
-                except OSError:  # a terminal that hung up; the model is saved all the same
-                    if not trainer.stop_requested:
-                        raise
-    if trainer.stop_requested:
-        raise KeyboardInterrupt
+        for event in trainer.run():
+            display.show(event)
 
 
 def _given(context: typer.Context) -> list[Any]:
     """Return the parameters that are on the command line; all others are left to charrnn."""
     sources = {p: context.get_parameter_source(str(p.name)) for p in context.command.params}
     return [p for p, source in sources.items() if source and source.name == "COMMANDLINE"]
-
-
-@contextmanager
-def _stop_on_signal(trainer: Trainer) -> Iterator[None]:
-    """Let the first Ctrl-C, SIGTERM or SIGHUP end the run in good order, a second one at once.
-
-    What the caller ignores, as nohup does SIGHUP, stays ignored.
-    """
-
-    def stop(signum: int, frame: object) -> None:
-        if trainer.stop_requested:
-            raise KeyboardInterrupt
-        trainer.stop_requested = True
-
-    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, stop) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

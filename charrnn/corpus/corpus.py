@@ -6,18 +6,19 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import CorpusConfig
-from charrnn.corpus.sources import find_sources, read_bytes
+from charrnn.config import MAX_COUNT, CorpusConfig, typed
+from charrnn.corpus.sources import STDIN, find_sources, read_bytes
 from charrnn.errors import CorpusError
 from charrnn.rng import stream_keys, uniforms
+from charrnn.storage.reading import open_ordinary
 from charrnn.vocab import UNK_ID, Ids, Vocabulary
 
 BLOCK = 1 << 16
@@ -127,6 +128,10 @@ def _luck(seed: int, numbers: NDArray[Any]) -> NDArray[np.float64]:
 IDS_FILE = "ids.bin"
 DOCUMENTS_FILE = "documents.bin"
 RECORD_FILE = "corpus.json"
+MAX_RECORD = 1 << 26
+"""Bytes of the record: it names the files and the alphabet."""
+CHECKED_IDS = 1 << 22
+"""Ids looked at together."""
 SHORT_LINE = 60
 MANY_LINES = 20
 
@@ -141,8 +146,12 @@ class Corpus:
     vocabulary: Vocabulary
     ids: Ids
     """All ids, memory-mapped; documents end with EOS."""
+    n_files: int
+    """Inputs read, the held-out ones included."""
+    n_left_out: int
+    """Files that were not: see `Sources`."""
     n_chars: int
-    """Characters (bytes in a byte model) of the whole text."""
+    """Characters of the whole text, whatever the unit."""
     n_train: int
     """Ids in the training part."""
     n_val: int
@@ -202,13 +211,14 @@ class Corpus:
         )
 
     def release_memory(self) -> None:
-        """Release the memory of the ids that have been read; they stay on disk.
+        """Release the memory of what has been read; it stays on disk.
 
         A mapped file counts as resident memory for as long as its pages are held.
         """
-        mapping = getattr(self.ids, "_mmap", None)
-        if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            mapping.madvise(mmap.MADV_DONTNEED)
+        for array in (self.ids, None if self.documents is None else self.documents.ends):
+            mapping = getattr(array, "_mmap", None)
+            if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def load_corpus(folder: Path) -> Corpus:
@@ -218,36 +228,94 @@ def load_corpus(folder: Path) -> Corpus:
         CorpusError: the encoded text is missing or damaged.
     """
     try:
-        record = json.loads((folder / RECORD_FILE).read_text("utf-8"))
-        record["config"] = config = CorpusConfig.from_dict(record["config"])
-        record["vocabulary"] = vocabulary = Vocabulary.from_dict(record["vocabulary"])
-        if record["documents"] is not None:
-            ends = np.memmap(folder / DOCUMENTS_FILE, dtype=np.int64, mode="r")
-            record["documents"] = Documents(
-                ends=ends, seed=config.split_seed, **record["documents"]
-            )
-        for name in ("paths", "held_out_paths", "encodings", "newlines"):
-            record[name] = tuple(record[name])
-        ids = np.memmap(folder / IDS_FILE, dtype=vocabulary.id_dtype, mode="r")
-        corpus = Corpus(ids=ids, **record)
-        ends_with_eos = corpus.documents is None and corpus.n_val == 0
-        if len(ids) != corpus.n_train + corpus.n_val + ends_with_eos:
-            raise ValueError("its length is not the one recorded")
+        with open_ordinary(folder / RECORD_FILE) as file:
+            text = file.read(MAX_RECORD + 1)
+        if len(text) > MAX_RECORD:
+            raise ValueError("its record is too long")
+        record = json.loads(text)
+        config = CorpusConfig.from_dict(record.pop("config"))
+        vocabulary = Vocabulary.from_dict(record.pop("vocabulary"))
+        documents, split = None, record.pop("documents")
+        if split is not None:
+            ends, values = _mapped(folder / DOCUMENTS_FILE, np.int64), _checked(Documents, split)
+            documents = Documents(ends=ends, seed=config.split_seed, **values)
+        corpus = Corpus(
+            config=config,
+            vocabulary=vocabulary,
+            ids=_mapped(folder / IDS_FILE, vocabulary.id_dtype),
+            documents=documents,
+            **_checked(Corpus, record),
+        )
+        _check_ids(corpus)
         return corpus
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CorpusError(
-            f"the encoded text in {folder} cannot be used ({error}): start a new run"
+            f"the encoded text in {folder} cannot be used ({str(error)[:200]}): start a new run"
         ) from error
 
 
-def digest_of(paths: Sequence[str | os.PathLike[str]], glob: str) -> str:
+def _mapped(path: Path, dtype: Any) -> NDArray[Any]:
+    """Return a file as an array that stays on disk."""
+    open_ordinary(path).close()
+    return np.memmap(path, dtype, "r")
+
+
+def _checked(kind: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a record in the types of the fields of a class, none of them odd.
+
+    Raises:
+        ValueError: a value is of another type, not finite, negative or too large.
+        LookupError: there is no such field.
+    """
+    hints = get_type_hints(kind)
+    values = {name: typed(name, value, hints[name]) for name, value in record.items()}
+    for name, value in values.items():
+        if isinstance(value, int | float) and not 0 <= value <= MAX_COUNT:
+            raise ValueError(f"{name} is out of range")
+    return values
+
+
+def _check_ids(corpus: Corpus) -> None:
+    """Check that the parts of a corpus fit together, so that whatever reads it stays inside.
+
+    Raises:
+        ValueError: they do not.
+    """
+    ids, documents = corpus.ids, corpus.documents
+    n_parts = [corpus.n_train, corpus.n_val]
+    if corpus.n_train < 1 or len(ids) != sum(n_parts) + (documents is None and not corpus.n_val):
+        raise ValueError("its length is not the one recorded")
+    if (documents is None) != (corpus.config.documents == "none") or STDIN in (
+        *corpus.paths,
+        *corpus.held_out_paths,
+    ):
+        raise ValueError("its record contradicts itself")
+    for start in range(0, len(ids), CHECKED_IDS):
+        if int(ids[start : start + CHECKED_IDS].max()) >= len(corpus.vocabulary):
+            raise ValueError("it has ids that its alphabet lacks")
+        corpus.release_memory()
+    if documents is None:
+        return
+    n_ids = [0, 0]
+    for part in (0, 1):
+        for spans in documents.all_spans(validation=part == 1):
+            lengths = spans[:, 1] - spans[:, 0]
+            if len(spans) and (lengths.min() < 1 or spans.min() < 0 or spans.max() > len(ids)):
+                raise ValueError("its documents overlap")
+            n_ids[part] += int(lengths.sum())
+            corpus.release_memory()
+    if n_ids != n_parts or documents.ends[-1] != len(ids):
+        raise ValueError("its documents are not those recorded")
+
+
+def digest_of(paths: Sequence[str | os.PathLike[str]], globs: Sequence[str]) -> str:
     """Return the SHA-256 of the (decompressed) bytes of inputs, in order.
 
     Raises:
         CorpusError: an input is missing or cannot be read.
     """
     digest = hashlib.sha256()
-    for source in find_sources(paths, glob):
-        for _ in read_bytes(source, digest):
+    for source in find_sources(paths, globs):
+        for _ in read_bytes(source, [digest]):
             pass
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -10,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import DocumentKind, Unit
+from charrnn.normalize import BlankLines
 from charrnn.vocab import MAX_CODE_POINT, Ids, code_points, id_dtype, utf8
 
 END = MAX_CODE_POINT + 1
 """Code of the end of a document: no text can contain it."""
 NEWLINE = 10
 PIECE_IDS = 1 << 20
-_BLANK = re.compile(r"\n[ \t]*\n\s*")
 
 Codes = NDArray[np.uint32]
+
+_END = np.array([END], dtype=np.uint32)
 
 
 class Segmenter:
@@ -35,7 +36,7 @@ class Segmenter:
         """Begin before the first document."""
         self._documents = documents
         self._codes = code_points if unit == "char" else _byte_codes
-        self._held = ""
+        self._blank_lines = BlankLines()
         self._at_start = True
         self._last = "\n"
         self._lacks_newline = False
@@ -45,13 +46,14 @@ class Segmenter:
         if self._documents == "none":
             return self._codes(self._joined(text, final))
         if self._documents == "blank-line":
-            codes = self._blank_lines(text, final)
+            blocks = [self._codes(block) for block in self._blank_lines.feed(text, final)]
+            codes = np.concatenate([part for block in blocks for part in (block, _END)][:-1])
         else:
             codes = self._codes(text)
         if self._documents == "line":
             codes = np.where(codes == NEWLINE, np.uint32(END), codes)
         if final:
-            codes = np.append(codes, np.uint32(END))
+            codes = np.concatenate([codes, _END])
         return self._without_empty(codes)
 
     def _joined(self, text: str, final: bool) -> str:
@@ -63,17 +65,6 @@ class Segmenter:
         if final:
             self._lacks_newline = self._last != "\n"
         return text
-
-    def _blank_lines(self, text: str, final: bool) -> Codes:
-        text = self._held + text
-        body = text.rstrip() if final else text[: len(text.rstrip())]
-        self._held = "" if final else text[len(body) :]
-        if self._at_start:
-            body = body.lstrip("\n")
-        parts: list[Codes] = []
-        for part in _BLANK.split(body):
-            parts += [self._codes(part), np.array([END], dtype=np.uint32)]
-        return np.concatenate(parts[:-1])
 
     def _without_empty(self, codes: Codes) -> Codes:
         """Drop ends that follow an end: nothing is between them."""

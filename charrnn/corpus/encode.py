@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from charrnn.corpus.corpus import (
     load_corpus,
 )
 from charrnn.corpus.draft import END, NEWLINE, Draft, Segmenter
-from charrnn.corpus.sources import Form, Source, find_sources, names, read_text
+from charrnn.corpus.sources import Form, Source, Sources, find_sources, names, read_text
 from charrnn.errors import CorpusError
 from charrnn.storage.atomic import storage_errors, write_text_atomically
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, ByteVocabulary, Ids, Vocabulary
@@ -63,13 +63,14 @@ def encode_corpus(
         progress: called with the number of ids written so far.
 
     Raises:
-        CorpusError: nothing to read, undecodable bytes, or an empty text.
+        CorpusError: nothing to read, undecodable bytes, an empty text, or one that is held out and
+            trained on.
         ConfigError: no character is frequent enough.
         StorageError: the ids cannot be written.
     """
     config = config or CorpusConfig()
     sources = find_sources(paths, config.glob)
-    validation = find_sources(held_out, config.glob) if held_out else []
+    validation = find_sources(held_out, config.glob) if held_out else Sources()
     existed = folder.exists()
     try:
         return _encode(sources, validation, folder, config, known, progress)
@@ -80,8 +81,8 @@ def encode_corpus(
 
 
 def _encode(
-    sources: Sequence[Source],
-    validation: Sequence[Source],
+    sources: Sources,
+    validation: Sources,
     folder: Path,
     config: CorpusConfig,
     known: Iterable[str],
@@ -89,18 +90,20 @@ def _encode(
 ) -> Corpus:
     draft_path = folder / "draft.bin"
     digest, held_out_digest, form = hashlib.sha256(), hashlib.sha256(), Form()
+    _require_apart(*({source.identity: source for source in s} for s in (sources, validation)))
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with open(draft_path, "w+b") as file:
                 draft = Draft(file)
-                _read_all(sources, draft, config, digest, form, progress)
+                trained = _read_all(sources, draft, config, digest, form, progress)
                 n_first = draft.length
-                _read_all(validation, draft, config, held_out_digest, form, progress)
                 if n_first == 0:
-                    raise CorpusError(
-                        f"there is no text in {names(sources)}: give a file with some characters"
-                    )
+                    raise _no_text(sources)
+                held_out = _read_all(validation, draft, config, held_out_digest, form, progress)
+                if validation and draft.length == n_first:
+                    raise _no_text(validation)
+                _require_apart(trained, held_out)
                 documents, n_train = _split(draft, folder, config, n_first if validation else None)
                 written = _write_ids(draft, folder, config, known, documents, n_train)
         finally:
@@ -108,7 +111,8 @@ def _encode(
     record = {
         "name": sources[0].stem,
         "config": config.to_dict(),
-        "n_chars": draft.length - (0 if documents is None else len(documents)),
+        "n_files": len(sources) + len(validation),
+        "n_left_out": sources.n_left_out + validation.n_left_out,
         "documents": None,
         "sha256": digest.hexdigest(),
         "paths": _absolute(sources),
@@ -141,22 +145,40 @@ def _read_all(
     digest: hashlib._Hash,
     form: Form,
     progress: Callable[[int], None] | None,
-) -> None:
+) -> dict[bytes, Source]:
+    """Read inputs, and return those that are not empty by the digest of their bytes."""
     segmenter = Segmenter(config.documents, config.unit)
+    read: dict[bytes, Source] = {}
     for source in sources:
-        for text, final in _with_end(read_text(source, digest, config, form)):
-            draft.write(segmenter.feed(text, final))
+        own = hashlib.sha256()
+        for text in read_text(source, [digest, own], config, form):
+            draft.write(segmenter.feed(text, False))
             if progress is not None:
                 progress(draft.length)
+        draft.write(segmenter.feed("", True))
+        read[own.digest()] = source
+    read.pop(hashlib.sha256().digest(), None)
+    return read
 
 
-def _with_end(texts: Iterator[str]) -> Iterator[tuple[str, bool]]:
-    """Pair each piece with whether it is the last."""
-    held = next(texts)
-    for text in texts:
-        yield held, False
-        held = text
-    yield held, True
+def _require_apart(trained: Mapping[Any, Source], held_out: Mapping[Any, Source]) -> None:
+    """Require that no input is both held out and trained on.
+
+    Raises:
+        CorpusError: one is, by the key of both mappings.
+    """
+    for key in held_out:
+        if key in trained:
+            name, other = held_out[key].name, trained[key].name
+            copy = "" if name == other else f", there as {other}"
+            raise CorpusError(
+                f"{name} is held out, and is in the training text too{copy}: leave it out there, "
+                "or hold out another text"
+            )
+
+
+def _no_text(sources: Sequence[Source]) -> CorpusError:
+    return CorpusError(f"there is no text in {names(sources)}: give a file with some characters")
 
 
 def _split(
@@ -245,15 +267,20 @@ def _write_ids(
         written = np.memmap(folder / IDS_FILE, dtype=final.dtype, mode="r")
         n_duplicates = count_duplicates(documents, written)
     n_newlines = int(totals[codes == NEWLINE].sum())
-    widths = _utf8_lengths(codes) if config.unit == "char" else np.ones(size, np.int64)
+    is_text = codes != END
+    if config.unit == "char":
+        n_chars, n_bytes = totals[is_text].sum(), _utf8_lengths(codes)[is_text] @ totals[is_text]
+    else:  # a byte such as 10xxxxxx continues a character
+        n_chars, n_bytes = totals[is_text & (codes & 0xC0 != 0x80)].sum(), totals[is_text].sum()
     return {
         "vocabulary": vocabulary.to_dict(),
         "n_train": n_train,
         "n_val": draft.length - n_train,
-        "n_bytes": int(np.where(codes == END, 0, widths) @ totals),
+        "n_chars": int(n_chars),
+        "n_bytes": int(n_bytes),
         "n_unknown": int(totals[final == UNK_ID].sum()),
         "n_duplicates": n_duplicates,
-        "mean_line": draft.length / (n_newlines + 1),
+        "mean_line": int(n_chars) / (n_newlines + 1),
     }
 
 

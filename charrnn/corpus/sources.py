@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import codecs
 import contextlib
+import fnmatch
 import gzip
 import hashlib
 import io
@@ -14,12 +15,13 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, cast
 
-from charrnn.config import CorpusConfig, Unit
+from charrnn.config import CorpusConfig, DecodingErrors, Normalization, Unit, shown
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.normalize import Normalizer
+from charrnn.storage.runs import LOCK_FILE, MODEL_FILE, RESUME_FILE
 
 STDIN = "-"
 PIECE_BYTES = 1 << 20
@@ -33,8 +35,10 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-KEEP_THEIR_MARK = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-"""Codecs that decode a byte order mark as a character."""
+DROP_THEIR_MARK = ("utf-8-sig", "utf-16", "utf-32")
+"""Codecs that do not decode a byte order mark as a character."""
+RUN_FILES = {LOCK_FILE, MODEL_FILE, RESUME_FILE}
+"""A directory with any of these is a run, and no text."""
 DEFAULT = CorpusConfig()
 
 
@@ -43,6 +47,8 @@ class Source:
     """One input to read: a file, or standard input when `path` is None."""
 
     path: Path | None
+    identity: tuple[int, int] | None = None
+    """Device and inode, the same for every name of a file."""
 
     @property
     def name(self) -> str:
@@ -53,6 +59,17 @@ class Source:
     def stem(self) -> str:
         """A short name for runs."""
         return "stdin" if self.path is None else self.path.name.split(".")[0] or "text"
+
+
+class Sources(list[Source]):
+    """Inputs in the order in which they are read.
+
+    Attributes:
+        n_left_out: files that are not read: hidden ones and those of other names in the
+            directories, and those named or linked a second time.
+    """
+
+    n_left_out = 0
 
 
 def names(sources: Sequence[Source]) -> str:
@@ -69,69 +86,158 @@ class Form:
 
 
 def find_sources(
-    paths: Sequence[str | os.PathLike[str]], glob: str = CorpusConfig.glob
-) -> list[Source]:
+    paths: Sequence[str | os.PathLike[str]], globs: Sequence[str] = CorpusConfig.glob
+) -> Sources:
     """Turn the user's paths into sources; a directory means its text files, recursively.
 
-    A file of a directory is read if its name fits the pattern, whatever the case of its letters,
-    and with or without the suffix of a compressed file. Hidden files and directories are left out.
+    A file of a directory is read if its path there fits a pattern from the right, whatever the case
+    of its letters, and with or without the suffix of a compressed file. Links are followed. Hidden
+    files and directories and those of runs are left out, and a file is read once, however often it
+    is named.
 
     Raises:
-        ConfigError: the pattern is empty.
-        CorpusError: a path does not exist, or a directory holds no such file.
+        ConfigError: there is no pattern for a directory, or one for paths outside of it.
+        CorpusError: a path does not exist or cannot be read, or a directory holds no such file.
     """
-    if not glob:
+    patterns = [_pattern(glob) for glob in globs]
+    if not patterns and any(map(os.path.isdir, paths)):
         raise ConfigError("must be a pattern such as *.txt", field="glob")
     if not paths:
         raise CorpusError("no corpus given: name a text file, a directory, or - for stdin")
-    sources: list[Source] = []
-    for given in paths:
-        path = Path(given)
-        if str(given) == STDIN:
-            sources.append(Source(None))
-        elif path.is_dir():
-            found = sorted(p for p in path.rglob("*") if _is_wanted(p, path, glob) and p.is_file())
-            if not found:
-                raise CorpusError(
-                    f"the directory {path} has no {glob} file: name the files, or use --glob"
-                )
-            sources += map(Source, found)
-        elif path.exists():
-            sources.append(Source(path))
-        else:
-            raise CorpusError(f"there is no file {path}: check the path")
-    return sources
+    sources = Sources()
+    for given in [os.fspath(path) for path in paths]:
+        found = [Source(None)]
+        if given != STDIN:
+            with _reading(given):
+                found, n_others = _files_of(Path(given), patterns)
+                sources.n_left_out += n_others
+        if not found:
+            wanted = " or ".join(globs)
+            raise CorpusError(
+                f"the directory {given} has no {wanted} file: name the files, or use --glob"
+            )
+        sources += found
+    first: dict[tuple[int, int] | None, Source] = {}
+    for source in sources:
+        first.setdefault(source.identity, source)
+    once = Sources(first.values())
+    once.n_left_out = sources.n_left_out + len(sources) - len(once)
+    return once
 
 
-def _is_wanted(path: Path, directory: Path, glob: str) -> bool:
-    """Return whether a path in a directory is not hidden and fits the pattern."""
-    inside = path.relative_to(directory)
-    if any(part.startswith(".") for part in inside.parts):
-        return False
-    pattern = glob.casefold().removeprefix("**/")
-    name = PurePosixPath(inside.as_posix().casefold())
-    return name.match(pattern) or (name.suffix in OPENERS and name.with_suffix("").match(pattern))
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn what can go wrong with a file into an error that names it.
+
+    Raises:
+        CorpusError: it cannot be read.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise CorpusError(f"there is no file {name}: check the path") from None
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise CorpusError(f"cannot read {name}: {reason}") from error
 
 
-def pieces_of(path: Path, *, unit: Unit = "char", encoding: str = "auto") -> Iterator[str]:
+def _files_of(given: Path, patterns: Sequence[Sequence[str]]) -> tuple[list[Source], int]:
+    """Return a file, or the wanted files of a directory by path, and how many it has of others."""
+    if not given.is_dir():
+        return [Source(given, _identity(given))], 0
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    n_others = 0
+    for folder, folders, files in os.walk(given, onerror=_raise, followlinks=True):
+        is_run = Path(folder) != given and not RUN_FILES.isdisjoint(files)
+        if is_run or _identity(folder) in entered:  # a link to where we have been
+            folders.clear()
+            continue
+        entered.add(_identity(folder))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(folder, name) for name in files]
+        wanted = [p for p in paths if _is_wanted(p.relative_to(given).parts, patterns)]
+        found += [path for path in wanted if path.is_file()]
+        n_others += len(files)
+    sources = [Source(path, _identity(path)) for path in sorted(found)]
+    return sources, n_others - len(sources)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _pattern(glob: str) -> list[str]:
+    """Return the parts of a pattern.
+
+    Raises:
+        ConfigError: it is empty, or for paths outside a directory.
+    """
+    parts = [part for part in glob.casefold().split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or Path(glob).is_absolute():
+        raise ConfigError(
+            f"must be a pattern for paths in a directory such as *.txt, got {shown(glob)}",
+            field="glob",
+        )
+    return ["**", *parts]
+
+
+def _is_wanted(parts: tuple[str, ...], patterns: Sequence[Sequence[str]]) -> bool:
+    """Return whether a file of a directory is not hidden and fits a pattern."""
+    *folders, name = [part.casefold() for part in parts]
+    stem, suffix = os.path.splitext(name)
+    possible = [name, stem] if suffix in OPENERS else [name]
+    return not name.startswith(".") and any(
+        _fits([*folders, name], pattern) for pattern in patterns for name in possible
+    )
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Return whether a path fits a pattern, in which `**` stands for any directories."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        rest = pattern[1:]
+        if rest[:1] == ["**"]:
+            return _fits(parts, rest)
+        return not rest or any(_fits(parts[k:], rest) for k in range(len(parts)))
+    is_first = bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0])
+    return is_first and _fits(parts[1:], pattern[1:])
+
+
+def pieces_of(
+    path: Path,
+    *,
+    unit: Unit = "char",
+    encoding: str = "auto",
+    errors: DecodingErrors = "strict",
+    normalize: Normalization = "none",
+) -> Iterator[str]:
     """Yield the decoded text of a file piece by piece; `-` is standard input.
 
     Raises:
-        CorpusError: it cannot be read or decoded.
+        ConfigError: there is no such encoding.
+        CorpusError: the file cannot be read or decoded.
     """
     source = Source(None if str(path) == STDIN else path)
-    return read_text(source, config=CorpusConfig(unit=unit, encoding=encoding))
+    config = CorpusConfig(unit=unit, encoding=encoding, errors=errors, normalize=normalize)
+    return read_text(source, config=config)
 
 
-def lines_of(path: Path, *, unit: Unit = "char", encoding: str = "auto") -> Iterator[str]:
-    """Yield the lines of a file without their line ends; `-` is standard input.
+def lines_of(path: Path, **how: Any) -> Iterator[str]:
+    """Yield the lines of a file without their line ends; keywords as for `pieces_of`.
 
     Raises:
-        CorpusError: it cannot be read or decoded, or a line is too long to be held in memory.
+        CorpusError: also if a line is too long to be held in memory.
     """
     parts: list[str] = []
     held, number = 0, 1
-    for piece in pieces_of(path, unit=unit, encoding=encoding):
+    for piece in pieces_of(path, **how):
         first, *rest = piece.split("\n")
         parts.append(first)
         held += len(first)
@@ -152,7 +258,7 @@ def lines_of(path: Path, *, unit: Unit = "char", encoding: str = "auto") -> Iter
 
 def read_text(
     source: Source,
-    digest: hashlib._Hash | None = None,
+    digests: Sequence[hashlib._Hash] = (),
     config: CorpusConfig = DEFAULT,
     form: Form | None = None,
 ) -> Iterator[str]:
@@ -163,7 +269,7 @@ def read_text(
 
     Args:
         source: what to read.
-        digest: gets the (decompressed) bytes.
+        digests: get the (decompressed) bytes.
         config: encoding, errors and normalisation.
         form: gets the encoding and the line ends found.
 
@@ -174,11 +280,12 @@ def read_text(
     normalizer = Normalizer(config.normalize)
     decoder: codecs.IncrementalDecoder | None = None
     encoding = codec = ""
-    offset = 0
-    for piece, final in read_bytes(source, digest):
+    offset, is_first = 0, True
+    for piece, final in read_bytes(source, digests):
         if decoder is None:
             encoding = config.encoding if config.encoding != "auto" else _guess(piece, source.name)
             codec = codecs.lookup(encoding).name
+            _check_mark(piece, codec, source.name)
             # in byte models undecodable bytes go through unchanged (PEP 383)
             raw = config.unit == "byte" and config.errors == "strict"
             errors = "surrogateescape" if raw else config.errors
@@ -198,8 +305,9 @@ def read_text(
                 f"{source.name} is not {_called(encoding)} ({error}): name its encoding with "
                 "--encoding (such as utf-16-le)"
             ) from None
-        if offset == 0 and codec in KEEP_THEIR_MARK:
-            text = text.removeprefix("\ufeff")
+        if is_first and text:
+            text = text if codec in DROP_THEIR_MARK else text.removeprefix("\ufeff")
+            is_first = False
         offset += len(piece)
         yield normalizer.feed(newlines.decode(text, final), final)
     if form is not None:
@@ -212,20 +320,46 @@ def _guess(beginning: bytes, name: str) -> str:
     """Return the encoding of a file that begins with these bytes: UTF-8 or what its mark says.
 
     Raises:
-        CorpusError: it is UTF-16 without a mark, which would pass for UTF-8 full of NULs.
+        CorpusError: it is UTF-16 or UTF-32 without a mark, which would pass for UTF-8 full of NULs.
     """
     for mark, encoding in BYTE_ORDER_MARKS:
         if beginning.startswith(mark):
             return encoding
-    # in UTF-16 the spaces and line ends of any language have a NUL, always on the same side
-    even, odd = (beginning[side:4096:2].count(0) for side in (0, 1))
-    if min(even, odd) == 0 and max(even, odd) >= max(4, len(beginning[:4096:2]) // 20):
-        order = "le" if odd else "be"
+    start = beginning[:4096]
+    nuls = [start[k::4].count(0) for k in range(4)]
+    sides = nuls[0] + nuls[2], nuls[1] + nuls[3]
+    few, wide = len(start) // 8, ""
+    # UTF-32 has a NUL at one place in four, and mostly at the one beside it; UTF-16 has them in the
+    # spaces and line ends of any language, always on the same side
+    for order, high, middle, low in (("be", 0, 1, 3), ("le", 3, 2, 0)):
+        if 16 <= 4 * nuls[high] == len(start) - len(start) % 4 and nuls[middle] > few >= nuls[low]:
+            wide = f"utf-32-{order}"
+        elif min(sides) == 0 and sides[high % 2] >= max(4, len(start) // 40):
+            wide = f"utf-16-{order}"
+    if wide:
         raise CorpusError(
-            f"{name} looks like UTF-16 without a byte order mark: read it with "
-            f"--encoding utf-16-{order}, or if it is UTF-8 with --encoding utf-8"
+            f"{name} looks like {wide[:6].upper()} without a byte order mark: read it with "
+            f"--encoding {wide}, or if it is UTF-8 with --encoding utf-8"
         )
     return "utf-8"
+
+
+def _check_mark(beginning: bytes, codec: str, name: str) -> None:
+    """Refuse a byte order mark that the codec would decode as characters.
+
+    Raises:
+        CorpusError: the file has the mark of another encoding.
+    """
+    marks = [(mark, owner) for mark, owner in BYTE_ORDER_MARKS if beginning.startswith(mark)]
+    for mark, _ in marks:
+        with contextlib.suppress(UnicodeError):
+            if mark.decode(codec) in ("", "\ufeff"):
+                return
+    if marks:
+        raise CorpusError(
+            f"{name} begins with the byte order mark of {marks[0][1].upper()}, and is not "
+            f"{_called(codec)}: leave --encoding out"
+        )
 
 
 def _called(encoding: str) -> str:
@@ -233,26 +367,24 @@ def _called(encoding: str) -> str:
     return "UTF-8" if codecs.lookup(encoding).name == "utf-8" else encoding.upper()
 
 
-def read_bytes(source: Source, digest: hashlib._Hash | None = None) -> Iterator[tuple[bytes, bool]]:
-    """Yield the raw bytes in pieces, each added to `digest`, then an empty last piece marked True.
+def read_bytes(
+    source: Source, digests: Sequence[hashlib._Hash] = ()
+) -> Iterator[tuple[bytes, bool]]:
+    """Yield the raw bytes in pieces, also to the digests, then an empty last piece marked True.
 
     Raises:
         CorpusError: the source cannot be read.
     """
     if source.path is None and sys.stdin is None:
         raise CorpusError("standard input is closed: give a file, or a text through a pipe")
-    try:
-        with contextlib.ExitStack() as stack:
-            if source.path is None:
-                file: IO[bytes] = sys.stdin.buffer
-            else:
-                opener = OPENERS.get(source.path.suffix.lower(), open)
-                file = stack.enter_context(cast("IO[bytes]", opener(source.path, "rb")))
-            while piece := file.read(PIECE_BYTES):
-                if digest is not None:
-                    digest.update(piece)
-                yield piece, False
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise CorpusError(f"cannot read {source.name}: {reason}") from error
+    with _reading(source.name), contextlib.ExitStack() as stack:
+        if source.path is None:
+            file: IO[bytes] = sys.stdin.buffer
+        else:
+            opener = OPENERS.get(source.path.suffix.lower(), open)
+            file = stack.enter_context(cast("IO[bytes]", opener(source.path, "rb")))
+        while piece := file.read(PIECE_BYTES):
+            for digest in digests:
+                digest.update(piece)
+            yield piece, False
     yield b"", True

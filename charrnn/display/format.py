@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, Unit
 from charrnn.events import Verdict
 from charrnn.scoring.score import bits
 
 VERDICTS = {
     "interrupted": "the run was stopped before its end and can only be judged there",
     "no validation": "without validation text, over- and underfitting cannot be told apart",
-    "overfits": "the model overfits: at the end, validation loss was {amount:.3f} nats above its "
-    "lowest, and the model of that point is kept; try more --dropout, --recurrent-dropout or "
-    "--weight-decay, or a smaller --hidden",
-    "wide gap": "the model begins to overfit: the training loss is {amount:.2f} nats below the "
-    "validation loss; more --dropout, --recurrent-dropout or --weight-decay would help, or more "
-    "text",
-    "few epochs": "the model underfits: it has read the text only {amount:.2g} times; more "
-    "training would help",
-    "narrow gap": "the model underfits: it does no better on the training text than on the "
-    "validation text; more training would help",
-    "good": "the model fits well: validation loss is {amount:.2f} nats above the training loss; "
-    "more text, or more time for a larger --hidden, would help further",
+    "little validation": "the validation text of {n_val:,} {units} is too short to judge by",
+    "not learned": "the network has learned no more than how often each {unit} occurs",
+    "overfits": "the model overfits: after {epochs:.3g} epochs, validation loss was {rise:.3f} "
+    "nats above its lowest, and the model of that point is kept",
+    "sound": "validation loss was at its lowest after {epochs:.3g} epochs, {gap:.2f} nats "
+    "{side} the training loss",
 }
+ADVICE = {
+    "more training": "more training would help",
+    "dropout": "--dropout 0.25 --recurrent-dropout 0.2 would help",
+}
+UNITS = {"char": ("character", "characters"), "byte": ("byte", "bytes")}
 
 
 def count(number: float) -> str:
@@ -45,9 +44,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def loss(nats: float) -> str:
-    """Write a loss in nats per character and in bits per character."""
-    return f"{nats:.3f} ({bits(nats):.2f} bits)"
+def loss(nats: float, unit: Unit = "char", bits_per_char: float | None = None) -> str:
+    """Write a loss: `1.512 nats/char (2.18 bits/char)`.
+
+    Args:
+        nats: per unit.
+        unit: of the loss.
+        bits_per_char: the same in bits per character; needed for bytes, and left out if unknown.
+    """
+    if bits_per_char is None and unit == "char":
+        bits_per_char = bits(nats)
+    shown = "" if bits_per_char is None else f" ({bits_per_char:.2f} bits/char)"
+    return f"{nats:.3f} nats/{unit}{shown}"
 
 
 def architecture(config: ModelConfig) -> str:
@@ -58,6 +66,16 @@ def architecture(config: ModelConfig) -> str:
     return shape if config.members == 1 else f"{config.members} ensemble members, each {shape}"
 
 
-def verdict(found: Verdict) -> str:
-    """Write a verdict as a sentence without its capital and full stop."""
-    return VERDICTS[found.judgement].format(amount=found.amount)
+def verdict(found: Verdict, unit: Unit = "char") -> str:
+    """Write a verdict and its advice as a sentence without its capital and full stop."""
+    one, many = UNITS[unit]
+    sentence = VERDICTS[found.judgement].format(
+        n_val=found.n_val,
+        unit=one,
+        units=many,
+        epochs=found.epochs,
+        rise=found.rise,
+        gap=abs(found.gap),
+        side="above" if found.gap >= 0 else "below",
+    )
+    return sentence if found.advice is None else f"{sentence}; {ADVICE[found.advice]}"

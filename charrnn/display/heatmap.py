@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import heapq
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.display.records import Records
+from charrnn.display.records import Records, with_probability
+from charrnn.display.terminal import visible, visible_text
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
 SURPRISES = 8
@@ -44,25 +44,8 @@ LEVELS = (
 )
 """Each band begins where the one before it ends; a bit is a halving of the probability."""
 
-_SIGNS = {"\n": "↵", "\t": "→", "\x7f": "␡", "": "∎"}
-
 Cell = tuple[str, float]
 """A character (or a word) and its bits."""
-
-
-def visible(character: str) -> str:
-    """Return a character that shows on a terminal and does nothing to it."""
-    if character in _SIGNS:
-        return _SIGNS[character]
-    if ord(character) < 0x20:
-        return chr(0x2400 + ord(character))
-    return "\ufffd" if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character
-
-
-def visible_text(text: str, limit: int = 0) -> str:
-    """Return a text in one line, cut to `limit` characters if that is not 0."""
-    cut = len(text) > limit > 0
-    return "".join(map(visible, text[:limit] if cut else text)) + "…" * cut
 
 
 def level_of(bits: float) -> Level:
@@ -146,15 +129,8 @@ def show_characters(texts: Iterable[Iterable[CharScore]], output: str, alternati
     records = Records(as_json=output == "jsonl")
     for number, events in enumerate(texts, 1):
         for position, one in enumerate(events):
-            record: dict[str, Any] = {"text_number": number, "position": position}
-            record.update(one.to_dict())
-            if output == "tsv":
-                del record["alternatives"]
-                for k in range(alternatives):
-                    other = one.alternatives[k] if k < len(one.alternatives) else ("", "")
-                    record[f"alternative_{k + 1}"] = other[0]
-                    record[f"alternative_{k + 1}_logprob"] = other[1]
-            records.write(record)
+            where = {"text_number": number, "position": position}
+            records.write({**where, **with_probability(one.to_dict())})
 
 
 def _whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
@@ -227,7 +203,8 @@ def show_words(texts: Iterable[Iterable[CharScore]], output: str) -> None:
     for number, events in enumerate(texts, 1):
         position = 0
         for word in word_scores(events):
-            records.write({"text_number": number, "position": position, **word.to_dict()})
+            where = {"text_number": number, "position": position}
+            records.write({**where, **with_probability(word.to_dict())})
             position += word.n_chars
 
 

@@ -10,12 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.display.format import architecture, count, duration, loss, verdict
+from charrnn.config import MAX_MEMBERS, Unit
+from charrnn.display.format import UNITS, architecture, count, duration, loss, verdict
+from charrnn.display.terminal import visible_text
+from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
-from charrnn.storage.model_file import SavedModel
+from charrnn.storage.model_file import ModelRecord, SavedModel, read_model_record
+from charrnn.storage.runs import RunDirectory
 
 BARS = "▁▂▃▄▅▆▇█"
 SHOWN_CHARACTERS = 300
+LONGEST_VALUE = 1000
+"""Characters of a value, which a stranger may have made as long as the file."""
 DOCUMENTS = {
     "none": "one long text",
     "line": "one a line",
@@ -27,25 +33,19 @@ Row = tuple[str, str]
 Record = Mapping[str, Any]
 
 
-def show_info(
-    path: Path, saved: SavedModel, *, other: tuple[str, Path, SavedModel] | None = None
-) -> None:
-    """Print a model's shape, alphabet and training to stdout.
+def show_info(path: Path, saved: SavedModel) -> None:
+    """Print a model's shape, alphabet, training and run to stdout.
 
     Args:
         path: where it was read from.
         saved: the model.
-        other: the other model of its run, if it has one: `best` or `last`, its path, and itself.
     """
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    rows = [("file", str(path)), *_model_rows(saved), *_training_rows(saved.training)]
-    if other is not None:
-        which, where, model = other
-        rows += [(f"{which} of the run", str(where)), ("", ", ".join(_standing(model.training)))]
+    rows = [("file", str(path)), *_model_rows(saved), *_training_rows(saved), *_run_rows(path)]
     for label, value in rows:
-        table.add_row(label, Text(value))
+        table.add_row(label, Text(visible_text(value, LONGEST_VALUE)))
     Console(highlight=False).print(table)
 
 
@@ -53,73 +53,76 @@ def _model_rows(saved: SavedModel) -> Iterator[Row]:
     yield "architecture", architecture(saved.config)
     yield "parameters", f"{saved.config.num_parameters():,}"
     characters = saved.vocabulary.characters
-    if saved.vocabulary.unit == "byte":
-        yield "alphabet", f"{len(characters)} bytes, UNK and EOS"
-    else:
-        yield "alphabet", f"{len(characters)} characters, UNK and EOS"
+    unit = saved.vocabulary.unit
+    yield "alphabet", f"{len(characters)} {UNITS[unit][1]}, UNK and EOS"
+    if unit == "char":
         shown = "".join(c if c.isprintable() else "·" for c in characters[:SHOWN_CHARACTERS])
         yield "", shown + "…" * (len(characters) > SHOWN_CHARACTERS)
     yield "documents", DOCUMENTS[saved.text.documents]
     yield "normalisation", saved.text.normalize
 
 
-def _training_rows(training: Record) -> Iterator[Row]:
+def _training_rows(saved: ModelRecord) -> Iterator[Row]:
     """Yield what the record of the training says; it comes from the file and may be anything."""
-    for rows in (_corpus, _extent, _merged, _settings, _validation, _curve, _verdict):
-        yield from _readable(rows, training)
+    for rows in (_corpus, _extent, _merged, _settings, _validation, _curve, _verdict, _versions):
+        yield from _readable(rows, saved.training, saved.vocabulary.unit)
 
 
-def _readable(rows: Callable[[Record], Iterable[Row]], training: Record) -> list[Row]:
+def _readable(
+    rows: Callable[[Record, Unit], Iterable[Row]], training: Record, unit: Unit
+) -> list[Row]:
     """Return some rows, or that they cannot be read."""
     try:
-        return list(rows(training))
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return list(rows(training, unit))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         what = rows.__name__.removeprefix("_")
         return [(what, "the file's record of it cannot be read")]
 
 
-def _corpus(training: Record) -> Iterator[Row]:
+def _corpus(training: Record, unit: Unit) -> Iterator[Row]:
     corpus = training.get("corpus")
     if corpus:
         yield "corpus", f"{corpus['name']}, {count(corpus['n_chars'])} characters"
         yield "", f"sha256 {corpus['sha256']}"
 
 
-def _extent(training: Record) -> Iterator[Row]:
+def _extent(training: Record, unit: Unit) -> Iterator[Row]:
     if "step" in training:
-        yield (
-            "trained for",
-            f"{training['epochs']:.3g} epochs, {training['step']:,} steps, "
-            f"{duration(training['elapsed_s'])}, {training['device']} {training['dtype']}",
-        )
+        parts = [f"{training['epochs']:.3g} epochs", f"{training['step']:,} steps"]
+        if "elapsed_s" in training:  # as in the bundled model
+            parts.append(duration(training["elapsed_s"]))
+        yield "trained for", ", ".join([*parts, f"{training['device']} {training['dtype']}"])
 
 
-def _merged(training: Record) -> Iterator[Row]:
+def _merged(training: Record, unit: Unit) -> Iterator[Row]:
     parts = training.get("merged")
     if parts:
         yield "merged from", f"{len(parts)} models"
-    for part in parts or ():
+    for part in (parts or ())[:MAX_MEMBERS]:
         if "merged" in part:
             yield "", f"one that was itself merged from {len(part['merged'])} models"
         else:
-            yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part)])
+            yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part, unit)])
 
 
-def _settings(training: Record) -> Iterator[Row]:
+def _settings(training: Record, unit: Unit) -> Iterator[Row]:
     settings = training.get("config")
     if settings:
         yield "settings", ", ".join(f"{k} {v}" for k, v in settings.items() if v is not None)
 
 
-def _validation(training: Record) -> Iterator[Row]:
+def _validation(training: Record, unit: Unit) -> Iterator[Row]:
     if training.get("val_loss_nats") is not None:
-        yield "validation", f"{loss(training['val_loss_nats'])} per character"
+        yield "validation", _loss(training, unit)
+        share = training.get("unknown_share", 0)
+        if share:
+            yield "", f"of the known characters; {100 * share:.2g}% were unknown"
         temperature = training.get("temperature", 1)
         if temperature != 1:
             yield "calibration", f"temperature {temperature:.3f}, fitted to the validation text"
 
 
-def _curve(training: Record) -> Iterator[Row]:
+def _curve(training: Record, unit: Unit) -> Iterator[Row]:
     losses = [row["val_loss_nats"] for row in training.get("curve", []) if row["val_loss_nats"]]
     if len(losses) > 1:
         low, high = min(losses), max(losses)
@@ -128,20 +131,53 @@ def _curve(training: Record) -> Iterator[Row]:
         yield "curve", f"{losses[0]:.2f} {bars} {losses[-1]:.2f}"
 
 
-def _verdict(training: Record) -> Iterator[Row]:
+def _verdict(training: Record, unit: Unit) -> Iterator[Row]:
     found = training.get("verdict")
     if isinstance(found, Mapping):
-        yield "verdict", verdict(Verdict(**found))
+        yield "verdict", verdict(Verdict(**found), unit)
     elif found is not None:  # a sentence, as in the bundled model
         yield "verdict", str(found)
 
 
-def _standing(training: Record) -> list[str]:
+def _versions(training: Record, unit: Unit) -> Iterator[Row]:
+    made_by = [f"{name} {training[name]}" for name in ("charrnn", "torch") if name in training]
+    if made_by:
+        yield "made by", ", ".join(made_by)
+
+
+def _run_rows(path: Path) -> Iterator[Row]:
+    """Yield how the model's run was begun, and what its other model is: the last, or the best."""
+    run = RunDirectory(path.parent)
+    others = {run.model: ("last", run.last), run.last: ("best", run.model)}
+    if path not in others:
+        return
+    record = run.read_record()
+    if "started" in record:
+        yield "begun", str(record["started"])
+    if "command" in record:
+        yield "command", str(record["command"])
+    which, other = others[path]
+    if not other.exists():
+        return
+    yield f"{which} of the run", str(other)
+    try:
+        found = read_model_record(other)
+    except ModelFileError as error:
+        yield "", str(error)
+    else:
+        yield "", ", ".join(_standing(found.training, found.vocabulary.unit))
+
+
+def _standing(training: Record, unit: Unit) -> list[str]:
     """Return how far a model was trained and how good it was then."""
 
-    def parts(training: Record) -> Iterator[Row]:
+    def parts(training: Record, unit: Unit) -> Iterator[Row]:
         yield "", f"step {training['step']:,}"
         if training["val_loss_nats"] is not None:
-            yield "", f"validation {loss(training['val_loss_nats'])} per character"
+            yield "", f"validation {_loss(training, unit)}"
 
-    return [text for _, text in _readable(parts, training)]
+    return [text for _, text in _readable(parts, training, unit)]
+
+
+def _loss(training: Record, unit: Unit) -> str:
+    return loss(training["val_loss_nats"], unit, training.get("bits_per_char"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.display.heatmap import visible_text
+from charrnn.display.terminal import terminal_text, visible_text
 
 VISIBLE_CHARS = 400
 """Characters of the text so far that are shown at each turn."""
@@ -34,8 +35,7 @@ class Conversation:
         self._console.print()
         if text:
             shown = text if len(text) <= VISIBLE_CHARS else "…" + text[-VISIBLE_CHARS:]
-            lines = map(visible_text, shown.split("\n"))
-            self._console.print(Text("\n".join(lines), style="bold"))
+            self._console.print(Text(terminal_text(shown), style="bold"))
         table = Table(show_header=False, box=None, padding=(0, 1))
         table.add_column(style="cyan", justify="right")
         table.add_column(overflow="fold")
@@ -52,4 +52,8 @@ class Conversation:
 
     def complain(self, message: str) -> None:
         """Say what was wrong with an answer."""
-        self._console.print(message, style="yellow")
+        self._console.print(Text(terminal_text(message), style="yellow"))
+
+    def finish(self, text: str) -> None:
+        """Put the whole text on stdout."""
+        print(terminal_text(text) if sys.stdout.isatty() else text)

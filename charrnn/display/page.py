@@ -8,11 +8,11 @@ import math
 import pkgutil
 from collections.abc import Sequence
 
-from charrnn.display.heatmap import visible
+from charrnn.display.terminal import visible
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
-MAX_CHARS = 200_000
-"""More would make a page of more than ten megabytes."""
+MAX_EVENTS = 800_000
+"""Characters and alternatives together; more would make a page of more than ten megabytes."""
 
 LEVELS_PER_BIT = 2
 TOP_BITS = 14
@@ -31,7 +31,7 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
 
     Args:
         texts: the events of each text.
-        model: what the model is called.
+        model: the name of the model, not its path: pages are shown to others.
     """
     events = [one for text in texts for one in text]
     n_chars = sum(bool(one.text) for one in events)
@@ -48,7 +48,7 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
         figures.append((f"{unknown:,}", "unknown, charged as UNK"))
     return _asset("html").format(
         style=_asset("css") + _colours(),
-        model=html.escape(model),
+        model=html.escape("".join(map(visible, model))),
         figures="".join(
             f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures
         ),
@@ -58,6 +58,11 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
         data=_data(events),
         script=_asset("js"),
     )
+
+
+def is_page(beginning: bytes) -> bool:
+    """Return whether a file that begins with these bytes is such a page."""
+    return beginning.startswith(_asset("html").partition("{")[0].encode("utf-8"))
 
 
 def _asset(kind: str) -> str:

@@ -1,7 +1,7 @@
-"""Records for programs: TSV with a heading, or JSON lines, at full precision.
+"""Records for programs: TSV with a heading, or JSON lines, at full precision; see docs/formats.md.
 
-A text stays in its TSV cell by the escapes of JSON: `\\\\`, `\\t`, `\\n`, `\\r`, and `\\u0000` for
-other control characters, lone surrogates, and a `#` at the beginning, which marks totals.
+TSV is quoted as in CSV (RFC 4180): a text with a quote, tab or line end stands between quotes, and
+quotes inside it are doubled. That is what pandas, R and spreadsheets read without further settings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-_SHORT = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-_UNSAFE = re.compile("[\\\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|^#")
+from charrnn.display.terminal import visible_text
+
+Values = Mapping[str, Any]
+
+_QUOTED = re.compile('["\t\n\r]|^\\s|\\s$')
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_SHAPELESS = re.compile(
+    "[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+"""Characters that JSON escapes, because they would act on a terminal or be lost in UTF-8."""
 
 
 class Records:
@@ -26,44 +34,51 @@ class Records:
         self._as_json = as_json
         self._fields: tuple[str, ...] = ()
 
-    def write(self, record: Mapping[str, Any], *, label: str = "") -> None:
-        """Write a record.
-
-        Args:
-            record: values by field.
-            label: of a record about all texts, such as `total`: it stands, after `#`, in the first
-                TSV column, and as `record` in JSON.
-        """
+    def write(self, record: Values) -> None:
+        """Write a record, its values by field; what is no number (NaN, infinity) is left empty."""
         if self._as_json:
-            print(to_json({**record, "record": label} if label else record))
+            print(to_json(record))
             return
         if not self._fields:
             self._fields = tuple(record)
             print("\t".join(self._fields))
-        cells = [_cell(record[field]) for field in self._fields]
-        if label:
-            cells[0] = f"#{label}"
-        print("\t".join(cells))
+        print("\t".join(_cell(record[field]) for field in self._fields))
 
 
-def to_json(record: Mapping[str, Any]) -> str:
-    """Return one line of JSON; what JSON has no number for (NaN, infinity) becomes null."""
-    values = {k: None if _is_odd(v) else v for k, v in record.items()}
+def with_probability(record: Values) -> dict[str, Any]:
+    """Return a record with the probability after its `logprob`; None where a float has none."""
+    probability = math.exp(min(record["logprob"], 0.0))
+    made: dict[str, Any] = {}
+    for name, value in record.items():
+        made[name] = value
+        if name == "logprob":
+            made["probability"] = probability if probability >= sys.float_info.min else None
+    return made
+
+
+def to_json(record: Any) -> str:
+    """Return a line of JSON; what JSON has no number for (NaN, infinity) becomes null."""
     narrow = not (sys.stdout.encoding or "ascii").lower().startswith("utf")
-    line = json.dumps(values, ensure_ascii=narrow, allow_nan=False)
-    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+    line = json.dumps(_finite(record), ensure_ascii=narrow, allow_nan=False)
+    return _SHAPELESS.sub(lambda match: json.dumps(match[0])[1:-1], line)
 
 
-def _is_odd(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        value = int(value)
-    return escape(value) if isinstance(value, str) else repr(value)
-
-
-def escape(text: str) -> str:
-    """Return a text that keeps to one cell of one line."""
-    return _UNSAFE.sub(lambda match: _SHORT.get(match[0], f"\\u{ord(match[0]):04x}"), text)
+    if isinstance(value, (list, tuple)):
+        value = to_json(value)
+    if isinstance(value, str):
+        # a lone surrogate is no character, and has no bytes
+        text = _SURROGATE.sub("\ufffd", value)
+        if sys.stdout.isatty():
+            return visible_text(text)
+        return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
+    value = _finite(value)
+    return "" if value is None else repr(int(value) if isinstance(value, bool) else value)

@@ -11,25 +11,30 @@ from rich.progress import Progress
 from rich.text import Text
 
 from charrnn.display.records import to_json
-from charrnn.sampling.novelty import RUN, Novelty, check_novelty
+from charrnn.display.terminal import say, terminal_text, visible_text
+from charrnn.sampling.novelty import RUN, Novelty
 from charrnn.sampling.writer import Sample
 
 LONG_PROMPT = 20_000
 """Characters from which reading a prompt is worth a progress bar."""
+SHOWN_COPY = 60
+"""A longer copied passage is cut in the report."""
 
 
-def show_stream(characters: Iterable[str], echo: str) -> None:
+def show_stream(characters: Iterable[str], echo: str, *, raw: bool) -> None:
     """Write a sample character by character, after the prompt if there is one to show.
 
-    The last line is ended, also when the stream is interrupted.
+    The last line is ended, also when the stream is interrupted. On a terminal, unless it is `raw`,
+    control characters are shown escaped.
     """
     write, flush = sys.stdout.write, sys.stdout.flush
+    shown = terminal_text if sys.stdout.isatty() and not raw else str
     last = echo
-    _prompt(echo)
+    _write((echo, "bold"), raw=raw)
     flush()
     try:
         for last in characters:
-            write(last)
+            write(shown(last))
             flush()
     finally:
         if not last.endswith("\n"):
@@ -38,67 +43,91 @@ def show_stream(characters: Iterable[str], echo: str) -> None:
 
 
 def show_samples(
-    samples: Iterable[Sample], *, as_json: bool, echo: bool, labelled: bool, corpus: str | None
+    samples: Iterable[tuple[Sample, Novelty | None]],
+    *,
+    as_json: bool,
+    echo: bool,
+    labelled: bool,
+    raw: bool,
 ) -> None:
-    """Write whole samples as they are finished, in order.
+    """Write whole samples as they are finished, in order, and what is copied in them.
 
     Args:
-        samples: what to write.
+        samples: what to write, each with what a corpus has of it if that was looked for.
         as_json: one JSON object a line instead of text.
         echo: write the prompts, too.
         labelled: put a line with number and temperature before each.
-        corpus: text to look for copies in, or None.
+        raw: send control characters to a terminal as they are.
     """
-    for number, sample in enumerate(samples, 1):
-        novelty = None if corpus is None else check_novelty(sample.text, corpus)
-        if as_json:
-            record = sample.to_dict()
+    found: list[Novelty] = []
+    try:
+        for number, (sample, novelty) in enumerate(samples, 1):
             if novelty is not None:
-                record["longest_copied"] = novelty.longest
-                record["copied_share"] = novelty.copied_share
-            print(to_json(record), flush=True)
-            continue
-        if labelled:
-            _label(f"── {number} · temperature {sample.temperature:g} ──")
-        _prompt(sample.prompt if echo else "")
-        _text(sample.text, novelty)
-        sys.stdout.flush()
-        if novelty is not None:
-            _report(novelty)
+                found.append(novelty)
+            if as_json:
+                copied = {} if novelty is None else _copied(novelty)
+                print(to_json({**sample.to_dict(), **copied}), flush=True)
+                continue
+            if labelled:
+                label = f"── {number} · temperature {sample.temperature:g} ──\n"
+                _write((label, "dim"), raw=False)
+            _write((sample.prompt if echo else "", "bold"), raw=raw)
+            _write(*_marked(sample.text, novelty), raw=raw)
+            sys.stdout.flush()
+            if novelty is not None:
+                say(_report(novelty))
+    finally:
+        if len(found) > 1:
+            say(_total(found))
 
 
-def _prompt(text: str) -> None:
-    if sys.stdout.isatty():
-        Console(soft_wrap=True).print(Text(text, style="bold"), end="")
-    else:
-        sys.stdout.write(text)
+def _write(*parts: tuple[str, str], raw: bool) -> None:
+    """Write texts: in their styles and escaped on a terminal, exactly elsewhere or if raw."""
+    if raw or not sys.stdout.isatty():
+        sys.stdout.write("".join(text for text, _ in parts))
+        return
+    shown = Text.assemble(*((terminal_text(text), style) for text, style in parts))
+    Console(soft_wrap=True, highlight=False).print(shown, end="")
 
 
-def _label(text: str) -> None:
-    if sys.stdout.isatty():
-        Console().print(Text(text, style="dim"))
-    else:
-        print(text)
-
-
-def _text(text: str, novelty: Novelty | None) -> None:
-    if novelty is None or not sys.stdout.isatty():
-        sys.stdout.write(text)
-    else:
-        shown = Text(text)
-        for begin, end in novelty.spans:
-            shown.stylize("reverse", begin, end)
-        Console(soft_wrap=True, highlight=False).print(shown, end="")
+def _marked(text: str, novelty: Novelty | None) -> Iterator[tuple[str, str]]:
+    """Yield the parts of a text with the style that marks what is copied."""
+    at = 0
+    for begin, end in () if novelty is None else novelty.spans:
+        yield text[at:begin], ""
+        yield text[begin:end], "reverse"
+        at = end
+    yield text[at:], ""
     if not text.endswith("\n"):
-        sys.stdout.write("\n")
+        yield "\n", ""
 
 
-def _report(novelty: Novelty) -> None:
-    longest = novelty.longest if len(novelty.longest) <= 60 else novelty.longest[:60] + "…"
-    print(
-        f"copied: {novelty.copied_share:.1%} of the characters are in passages of {RUN} or more "
-        f"that occur in the corpus; the longest passage has {len(novelty.longest)}: {longest!r}",
-        file=sys.stderr,
+def _copied(novelty: Novelty) -> dict[str, object]:
+    return {
+        "longest_copied": novelty.longest,
+        "copied_share": novelty.copied_share,
+        "is_whole_document": novelty.is_whole_document,
+    }
+
+
+def _report(novelty: Novelty) -> str:
+    whole = "copied: a whole document of the corpus; " if novelty.is_whole_document else "copied: "
+    return (
+        f"{whole}{novelty.copied_share:.1%} of the characters are in passages of {RUN} or more "
+        f"that occur in the corpus; the longest passage has {len(novelty.longest)}: "
+        f"'{visible_text(novelty.longest, SHOWN_COPY)}'"
+    )
+
+
+def _total(found: list[Novelty]) -> str:
+    """Say how much of several samples is copied."""
+    n_chars = sum(one.n_chars for one in found)
+    n_copied = sum(one.n_copied for one in found)
+    n_with = sum(bool(one.spans) for one in found)
+    n_whole = sum(one.is_whole_document for one in found)
+    return (
+        f"copied in all: {n_with:,} of {len(found):,} samples have a copied passage or are a whole "
+        f"document of the corpus ({n_whole:,}); {n_copied / max(n_chars, 1):.1%} of all characters"
     )
 
 

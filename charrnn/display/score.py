@@ -2,55 +2,59 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.display.heatmap import SHOWN_CHARS, new_table, visible_text
-from charrnn.display.records import Records
+from charrnn.display.heatmap import SHOWN_CHARS, new_table
+from charrnn.display.records import Records, with_probability
+from charrnn.display.terminal import say, visible_text
 from charrnn.scoring.compare import Comparison
 from charrnn.scoring.pairs import Accuracy
 from charrnn.scoring.rows import RowScore
 from charrnn.scoring.score import Score, bits
-from charrnn.vocab import list_unknown
+from charrnn.vocab import Vocabulary, list_unknown
 
 _SCORE_COLUMNS = ("chars", "unknown", "logprob\n(nats)", "bits\nper char", "perplexity\nper char")
 _SCORE_FIELDS = ("n_chars", "n_unknown", "logprob", "bits_per_char", "perplexity_per_char")
+_TOTAL = Text("total", style="bold")
+_FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+_OTHER_FORM = (
+    "; the model knows them in the Unicode form {}: bring the text into it, or train with "
+    "--normalize nfc"
+)
 
 
-def show_scores(scores: Iterable[Score], output: str) -> Score:
-    """Write scores to stdout as they come, and the total of all last; return the total.
+def show_scores(scores: Iterable[Score], output: str, *, only_total: bool = False) -> None:
+    """Write scores to stdout as they come.
 
     Args:
         scores: one per text.
-        output: table, tsv or jsonl; a table waits for all, and leaves out the total of one text.
+        output: table, tsv or jsonl; a table waits for all, and ends with their total.
+        only_total: write the total of all in place of them.
     """
+    if only_total:
+        scores = [Score.total(scores)]
     if output != "table":
         records = Records(as_json=output == "jsonl")
-        total = Score.total(_written(scores, records))
-        records.write(total.to_dict(), label="total")
-        return total
+        for one in scores:
+            records.write(with_probability(one.to_dict()))
+        return
     table = new_table("text", *_SCORE_COLUMNS)
     several = list(scores)
     for one in several:
-        _add_score(table, Text(visible_text(one.text, SHOWN_CHARS)), one)
+        label = _TOTAL if only_total else Text(visible_text(one.text, SHOWN_CHARS))
+        _add_score(table, label, one)
     total = Score.total(several)
     if len(several) > 1:
-        _add_score(table, Text("total", style="bold"), total)
+        _add_score(table, _TOTAL, total)
     if total.n_unknown:
         _add_score(table, Text("without unknown characters", style="dim"), total.known)
     Console().print(table)
-    return total
-
-
-def _written(scores: Iterable[Score], records: Records) -> Iterator[Score]:
-    for one in scores:
-        records.write(one.to_dict())
-        yield one
 
 
 def _add_score(table: Table, label: Text, score: Score) -> None:
@@ -58,12 +62,14 @@ def _add_score(table: Table, label: Text, score: Score) -> None:
     table.add_row(label, *(f"{v:,}" if isinstance(v, int) else f"{v:,.3f}" for v in values))
 
 
-def show_pairs(groups: Sequence[Accuracy], output: str) -> None:
-    """Write the accuracy of each group of pairs, the overall one last."""
+def show_pairs(groups: Sequence[Accuracy], output: str, *, only_total: bool = False) -> None:
+    """Write the accuracy of each group of pairs, in a table the overall one too, which is last."""
+    if only_total:
+        groups = groups[-1:]
     if output != "table":
         records = Records(as_json=output == "jsonl")
-        for one in groups:
-            records.write(one.to_dict(), label="total" if one is groups[-1] else "")
+        for one in groups[:-1] or groups:
+            records.write(one.to_dict())
         return
     table = new_table("pairs", "n", "right", "ties", "accuracy", "95 % interval")
     for one in groups:
@@ -109,58 +115,95 @@ def show_comparison(found: Comparison, names: tuple[str, str], output: str) -> N
         console.print(line, soft_wrap=True, markup=False)
 
 
-def show_adaptation(pairs: Iterable[tuple[Score, Score]], output: str) -> Score:
-    """Write static and adapted scores of each text side by side; return the static total."""
+def show_adaptation(
+    pairs: Iterable[tuple[Score, Score]], output: str, *, only_total: bool = False
+) -> None:
+    """Write static and adapted scores of each text side by side, or only those of the total."""
     several = list(pairs)
     total = (Score.total(a for a, _ in several), Score.total(b for _, b in several))
+    if only_total:
+        several = [total]
     if output != "table":
         records = Records(as_json=output == "jsonl")
         for static, adapted in several:
             records.write(_adapted(static, adapted))
-        records.write(_adapted(*total), label="total")
-        return total[0]
+        return
     table = new_table("text", "chars", "bits per char\nstatic", "bits per char\nadapted", "saved")
     rows = [(Text(visible_text(a.text, SHOWN_CHARS)), a, b) for a, b in several]
     if len(several) > 1:
-        rows.append((Text("total", style="bold"), *total))
+        rows.append((_TOTAL, *total))
     for label, static, adapted in rows:
         before, after = static.bits_per_char, adapted.bits_per_char
         table.add_row(
             label, f"{static.n_chars:,}", f"{before:.4f}", f"{after:.4f}", f"{before - after:.4f}"
         )
     Console().print(table)
-    return total[0]
 
 
 def _adapted(static: Score, adapted: Score) -> dict[str, Any]:
     return {
-        **static.to_dict(),
+        **with_probability(static.to_dict()),
         "logprob_adapted": adapted.logprob,
         "bits_per_char_adapted": adapted.bits_per_char,
         "bits_per_byte_adapted": adapted.bits_per_byte,
     }
 
 
-def tell_about(total: Score, *, n_empty: int, eos: bool, model: str = "") -> None:
-    """Say on stderr which characters were unknown (to which model), and that texts were empty."""
+def tell_about(
+    total: Score, vocabulary: Vocabulary, *, n_texts: int, n_empty: int, eos: bool, model: str = ""
+) -> None:
+    """Say on stderr what all texts come to, what was unknown (to which model), and what was empty.
+
+    Args:
+        total: of all texts.
+        vocabulary: the model's.
+        n_texts: how many the total is worth being told of; 0 where it is not.
+        n_empty: how many of them were empty.
+        eos: ends are scored.
+        model: the name of the model, if there are several.
+    """
+    if n_texts > 1:
+        say(
+            f"total: {n_texts:,} texts, {total.n_chars:,} characters, {total.logprob:,.3f} nats, "
+            f"{total.bits_per_char:.4f} bits per character"
+        )
     if total.unknown:
         n, fate = total.n_unknown, "scored as UNK"
         if total.n_skipped:
             n, fate = total.n_skipped, "left out"
         what = "unknown character" if n == 1 else "unknown characters"
         whose = f"{model}: " if model else ""
-        print(f"{whose}{n:,} {what} {fate}: {list_unknown(total.unknown)}", file=sys.stderr)
+        hint = unknown_hint((one.character for one in total.unknown), vocabulary)
+        say(f"{whose}{n:,} {what} {fate}: {list_unknown(total.unknown)}{hint}")
     if n_empty:
         which = "an empty text" if n_empty == 1 else f"{n_empty:,} empty texts"
         what = "only its end" if n_empty == 1 else "only their ends"
-        print(f"{which}: {what if eos else 'nothing'} to score", file=sys.stderr)
+        say(f"{which}: {what if eos else 'nothing'} to score")
+
+
+def unknown_hint(characters: Iterable[str], vocabulary: Vocabulary) -> str:
+    """Return why characters may be unknown and what to do about it, or nothing.
+
+    They may be in another Unicode form than the model's alphabet, or an escape that was not read.
+    """
+    known = set(vocabulary.characters)
+    for one in characters:
+        if one == "\\":
+            return "; with --escapes, \\n is a line end"
+        if unicodedata.combining(one) or "\u1100" <= one <= "\u11ff":  # marks, and jamo
+            if any(one in unicodedata.normalize("NFD", other) for other in known):
+                return _OTHER_FORM.format("NFC")
+        else:
+            for form in _FORMS:
+                if known.issuperset(unicodedata.normalize(form, one)):
+                    return _OTHER_FORM.format(form)
+    return ""
 
 
 def tell_rows(found: RowScore, rows: int, warmup: int) -> None:
     """Say on stderr that a score in rows is an approximation, and what it costs."""
     cost = bits(found.cost_logprob) / max(found.score.n_scored, 1)
-    print(
+    say(
         f"read in {rows:,} pieces, each after {warmup:,} uncounted characters: an approximation "
-        f"that costs about {cost:.2g} bits per character, measured where the pieces meet",
-        file=sys.stderr,
+        f"that costs about {cost:.2g} bits per character, measured where the pieces meet"
     )

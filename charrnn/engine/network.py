@@ -41,6 +41,8 @@ def target_logprobs(logits: NDArray[Any], targets: NDArray[Any]) -> Floats:
 
 
 TABLE_BYTES = 1 << 27
+QUIETLY = np.errstate(over="ignore", invalid="ignore")
+"""For the relu RNN, whose states have no bound and may overflow: who reads the logits sees it."""
 
 
 class State:
@@ -87,7 +89,7 @@ class State:
             output()
             return logits
 
-        return step
+        return QUIETLY(step) if engine.config.nonlinearity == "relu" else step
 
     def assign(self, other: State, rows: Any = slice(None)) -> None:
         """Copy another state of the same network into this one.
@@ -224,6 +226,7 @@ class Engine:
         """
         return state.step(ids)
 
+    @QUIETLY
     def run(self, ids: Any, state: State) -> Array:
         """Read a window of characters and return the logits after each of them.
 

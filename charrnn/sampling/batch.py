@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from charrnn.config import SamplingConfig
 from charrnn.engine.network import Engine, target_logprobs
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.picker import Picker
+from charrnn.sampling.picker import Picker, require_finite
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, Sample, Writer, is_watchful, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
@@ -152,6 +152,7 @@ class _Batch:
         return self._clock - self._begun
 
     def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: NDArray[np.int64]) -> None:
+        require_finite(raw)
         logp = target_logprobs(raw, chosen)
         drawn_from = self._picker.log_probability(logits, self._temperature, chosen)
         for writer, a, b in zip(self._writers, logp.tolist(), drawn_from.tolist(), strict=True):

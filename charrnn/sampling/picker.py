@@ -9,6 +9,7 @@ shape with removed ids at -inf; at least one id is left in every row.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,27 @@ from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
 from charrnn.engine.network import target_logprobs
+from charrnn.errors import ModelFileError
 from charrnn.sampling.writer import Writer
 from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
 Logits = NDArray[Any]
+
+LEAST = 1e-200
+"""A lower temperature draws what this one does; dividing by it could overflow."""
+
+
+def require_finite(top: Any) -> None:
+    """Check the largest logit of each row, which is not finite if any is infinite or no number.
+
+    Raises:
+        ModelFileError: one is not.
+    """
+    if not np.isfinite(top).all():
+        raise ModelFileError(
+            "the model gives no probabilities: its weights are so large that its logits overflow; "
+            "train it again with a lower learning rate, or use another model"
+        )
 
 
 def scale(logits: Logits, temperature: Any) -> NDArray[np.float64]:
@@ -27,10 +45,15 @@ def scale(logits: Logits, temperature: Any) -> NDArray[np.float64]:
 
     Args:
         logits: `[..., V]`, at least one finite value in each row.
-        temperature: positive; one number, or one per row as `[..., 1]`.
+        temperature: at least `LEAST`; one number, or one per row as `[..., 1]`.
+
+    Raises:
+        ModelFileError: there is none, or an infinite one.
     """
     scaled = logits.astype(np.float64)
-    scaled -= scaled.max(axis=-1, keepdims=True)
+    top = scaled.max(axis=-1, keepdims=True)
+    require_finite(top)
+    scaled -= top
     scaled /= temperature
     return scaled
 
@@ -148,7 +171,7 @@ class Picker:
 
         Args:
             logits: `[V]` after `forbid`, or `[B, V]` after `forbid_rows`.
-            temperature: positive; a number, or `[B, 1]`.
+            temperature: at least `LEAST`; a number, or `[B, 1]`.
         """
         scaled = scale(logits, temperature)
         if self.config.top_k:
@@ -163,20 +186,30 @@ class Picker:
         """Return `pick(logits, uniform)`, the id for one stream; temperature 0 takes the best.
 
         Inverse transform sampling: the first id whose cumulative probability exceeds `uniform`.
+        It raises a ModelFileError for logits that are not finite.
         """
+
+        def best(logits: Any, _: float) -> int:
+            chosen = int(logits.argmax())  # of one that is no number, if there is one
+            if not isfinite(logits.item(chosen)):
+                require_finite(logits[chosen])
+            return chosen
+
         if temperature == 0:
-            return lambda logits, _: int(logits.argmax())
+            return best
         filtered = self._filtered
         # NumPy takes an array without axes in half the time that it takes a number
-        divisor, top = np.array(temperature), np.empty(())
+        divisor, top = np.array(max(temperature, LEAST)), np.empty(())
         subtract, divide, exp, accumulate = np.subtract, np.divide, np.exp, np.add.accumulate
 
         def pick(logits: Any, uniform: float) -> int:
             if filtered:
-                p = self.distribution(logits, temperature)
+                p = self.distribution(logits, divisor)
             else:  # the same in fewer calls: at 256 units they take as long as half the products
                 p = logits.astype(np.float64)
-                top[()] = p[p.argmax()]
+                top[()] = largest = p.item(p.argmax())
+                if not isfinite(largest):
+                    require_finite(largest)
                 subtract(p, top, p)
                 divide(p, divisor, p)
             exp(p, p)
@@ -196,12 +229,10 @@ class Picker:
             temperature: `[B, 1]`, 0 for the most probable.
             uniform: `[B, 1]` numbers in [0, 1).
         """
-        divisor = _positive(temperature)
-        p = self.distribution(logits, divisor)
+        p = self.distribution(logits, np.maximum(temperature, LEAST))
         p = np.add.accumulate(np.exp(p, p), axis=-1)
         ids: NDArray[np.int64] = (p > uniform * p[:, -1:]).argmax(axis=-1)
-        if divisor is not temperature:
-            ids[temperature[:, 0] == 0] = UNK_ID
+        ids[temperature[:, 0] == 0] = UNK_ID
         if not ids.all():  # nothing above the number leaves 0 as well, which is UNK, never drawn
             best = ids == UNK_ID
             ids[best] = logits[best].argmax(axis=-1)
@@ -217,10 +248,6 @@ class Picker:
             temperature: `[B, 1]`.
             chosen: `[B]`.
         """
-        logp = target_logprobs(self.distribution(logits, _positive(temperature)), chosen)
+        scaled = self.distribution(logits, np.maximum(temperature, LEAST))
+        logp = target_logprobs(scaled, chosen)
         return np.where(temperature[:, 0] == 0, 0.0, logp)
-
-
-def _positive(temperature: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return temperatures `[B, 1]` to divide by: where 0 takes the best, any will do."""
-    return temperature if temperature.all() else np.where(temperature == 0, 1.0, temperature)

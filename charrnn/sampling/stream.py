@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from charrnn.config import SamplingConfig
 from charrnn.engine.network import Engine, target_logprobs
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.picker import Picker
+from charrnn.sampling.picker import Picker, require_finite
 from charrnn.sampling.writer import Request, Sample, Start, StopReason, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
 
@@ -83,6 +83,7 @@ class Stream:
             yield from text
 
     def _record(self, raw: NDArray[Any], logits: NDArray[Any], chosen: int) -> None:
+        require_finite(raw)
         ids, temperature = np.array([chosen]), np.array([[self._request.temperature]])
         drawn_from = self._picker.log_probability(logits[None], temperature, ids)
         self._writer.logprobs += target_logprobs(raw[None], ids).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -205,11 +205,15 @@ def new_writer(vocabulary: Vocabulary, request: Request, config: SamplingConfig)
 
 
 class StopTexts:
-    """Holds back the end of a text while it may be the beginning of a stop text."""
+    """Holds back the end of a text while it may be the beginning of a stop text.
+
+    The search is that of Knuth, Morris and Pratt 1977, for each stop text on its own.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         """Watch for any of `stops`, none of which is empty."""
-        self._stops = stops
+        self._stops = [(stop, _borders(stop)) for stop in stops]
+        self._matched = [0] * len(stops)
         self._beginnings = frozenset(stop[0] for stop in stops)
         self._held = ""
 
@@ -221,46 +225,65 @@ class StopTexts:
         if not self._held and character not in self._beginnings:
             return character, False
         self._held += character
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
-            ready, self._held = self._held[: min(found)], ""
-            return ready, True
-        keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        cut = len(self._held) - keep
-        ready, self._held = self._held[:cut], self._held[cut:]
-        return ready, False
+        found = 0
+        for k, (stop, borders) in enumerate(self._stops):
+            self._matched[k] = n = _matched(stop, borders, self._matched[k], character)
+            found = max(found, n if n == len(stop) else 0)
+        cut = len(self._held) - (found or max(self._matched))
+        ready, self._held = self._held[:cut], "" if found else self._held[cut:]
+        return ready, found > 0
 
     def rest(self) -> str:
         """Return what is still held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
-    def _overlap(self, stop: str) -> int:
-        """Return the length of the longest end of the held text that begins `stop`."""
-        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:length]):
-                return length
-        return 0
+
+def _matched(stop: str, borders: Sequence[int], n: int, character: str) -> int:
+    """Return how much of a stop text ends a text, after one more character; before it was `n`."""
+    while n and stop[n] != character:
+        n = borders[n - 1]
+    return n + (stop[n] == character)
+
+
+def _borders(stop: str) -> list[int]:
+    """Return for each beginning of a text the length of its longest proper end that begins it."""
+    borders = [0]
+    for character in stop[1:]:
+        borders.append(_matched(stop, borders, borders[-1], character))
+    return borders
+
+
+_PRIME = (1 << 61) - 1
+_BASE = 0x9E3779B97F4A7C15 % _PRIME
 
 
 class NoRepeat:
-    """Remembers every N-gram of an output, to forbid writing it again."""
+    """Remembers every N-gram of an output, to forbid writing it again.
+
+    The ids before the last one of an N-gram are known by a rolling hash of 61 bits (Karp and Rabin
+    1987), so that memory does not grow with N.
+    """
 
     def __init__(self, n: int) -> None:
         """Watch N-grams of `n` ids."""
         self._context = n - 1
-        self._ids: list[int] = []
-        self._followers: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
+        self._weight = pow(_BASE, self._context, _PRIME)
+        self._ids: deque[int] = deque()
+        self._hash = 0
+        self._followers: dict[int, tuple[int, ...]] = {}
 
-    def banned(self) -> list[int]:
+    def banned(self) -> Sequence[int]:
         """Return the ids that would complete an N-gram that has been written before."""
-        return self._followers.get(self._key(), [])
+        return self._followers.get(self._hash, ()) if len(self._ids) == self._context else ()
 
     def add(self, chosen: int) -> None:
         """Take the next id of the output."""
-        if len(self._ids) >= self._context:
-            self._followers[self._key()].append(chosen)
+        banned = self.banned()
+        if len(self._ids) == self._context and chosen not in banned:
+            self._followers[self._hash] = (*banned, chosen)
         self._ids.append(chosen)
-
-    def _key(self) -> tuple[int, ...]:
-        return tuple(self._ids[len(self._ids) - self._context :])
+        self._hash = (self._hash * _BASE + chosen + 1) % _PRIME
+        if len(self._ids) > self._context:
+            first = self._ids.popleft() + 1
+            self._hash = (self._hash - first * self._weight) % _PRIME

@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.windows import shifted
+from charrnn.config import shown, typed
 from charrnn.engine.network import State, target_logprobs
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, ModelFileError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, block_score
@@ -38,6 +39,9 @@ from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import UNK_ID
 
 EPSILON = 1e-8
+MAX_STEP = 100.0
+MAX_WINDOW = 1 << 16
+"""Characters: its gradient needs the states of all of them."""
 OUTER_SPEED = 4.0
 """Steps of embedding and output, as a multiple of the step of the recurrent layers."""
 
@@ -61,12 +65,16 @@ class AdaptationConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        if not 0 < self.step < math.inf:
-            raise ConfigError(f"must be a positive number, got {self.step}", field="step")
-        if not 0 <= self.decay <= 1:
-            raise ConfigError(f"must be in [0, 1], got {self.decay}", field="decay")
-        if self.window < 1:
-            raise ConfigError(f"must be at least 1, got {self.window}", field="window")
+        step, decay = typed("step", self.step, float), typed("decay", self.decay, float)
+        window = typed("window", self.window, int)
+        if not 0 < step <= MAX_STEP:
+            raise ConfigError(f"must be in (0, {MAX_STEP:g}], got {step:g}", field="step")
+        if not 0 <= decay <= 1:
+            raise ConfigError(f"must be in [0, 1], got {decay:g}", field="decay")
+        if not 1 <= window <= MAX_WINDOW:
+            raise ConfigError(
+                f"must be from 1 to {MAX_WINDOW:,}, got {shown(window)}", field="window"
+            )
 
 
 class Adapter:
@@ -104,6 +112,7 @@ class Adapter:
 
         Raises:
             UnknownCharacterError: see `charrnn.vocab.encode_known`.
+            ModelFileError: the adapted weights overflow.
         """
         beginning = self._scorer.beginning
         state, last = _torch_state(beginning.state), beginning.last
@@ -131,7 +140,13 @@ class Adapter:
         """Score a window `[T]`, then learn from it."""
         logits_BTV, state = self._network(torch.from_numpy(inputs)[None], state)
         loss = F.cross_entropy(logits_BTV[0], torch.from_numpy(targets))
-        logprobs = target_logprobs(logits_BTV[0].detach().numpy(), targets)
+        logits_TV = logits_BTV[0].detach().numpy()
+        if not np.isfinite(logits_TV).all():
+            raise ModelFileError(
+                "the model has learned from the text until its numbers overflowed: score it "
+                "without dynamic evaluation (--adapt)"
+            )
+        logprobs = target_logprobs(logits_TV, targets)
         self._learn(torch.autograd.grad(loss, self._weights))
         return logprobs, detach(state)
 

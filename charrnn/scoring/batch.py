@@ -153,7 +153,7 @@ def _batch_logprobs(
         if rows < working:
             working, state = rows, engine.copy_state(state, np.arange(rows))
         part = slice(start, start + WINDOW)
-        logits_BTV = engine.run(inputs_BT[:rows, part], state)
+        logits_BTV = scorer.run(inputs_BT[:rows, part], state)
         logprobs_BT[:rows, part] = target_logprobs(logits_BTV, targets_BT[:rows, part])
     logprobs_BT[np.arange(T) >= lengths_B[:, None]] = 0.0
     return logprobs_BT

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from charrnn.batches.windows import IGNORE, evaluation_windows
+from charrnn.config import shown
 from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.scoring.batch import sum_logprobs
@@ -22,6 +23,8 @@ from charrnn.scoring.scorer import Scorer, chunks, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
+MAX_ROWS = 4096
+"""More would only fill the memory with states."""
 PIECE_CHARS = 1 << 18
 SEAMS, SEAM_CHARS = 16, 256
 """Most seams at which the cost is measured, and the characters looked at after each."""
@@ -52,11 +55,13 @@ def score_in_rows(
         text: the name of the score.
 
     Raises:
-        ConfigError: no row, a negative warm-up, or a context, which only one row could have.
+        ConfigError: no row or too many, a negative warm-up, or a context, which only one row could
+            have.
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
-    if rows < 1:
-        raise ConfigError(f"must be at least 1, got {rows}", field="rows")
+    if not 1 <= rows <= MAX_ROWS:
+        bound = f"at most {MAX_ROWS:,}" if rows > MAX_ROWS else "at least 1"
+        raise ConfigError(f"must be {bound}, got {shown(rows)}", field="rows")
     if warmup < 0:
         raise ConfigError(f"must be at least 0, got {warmup}", field="warmup")
     if scorer.context:
@@ -97,7 +102,7 @@ def _read_rows(scorer: Scorer, ids: Ids, rows: int, warmup: int) -> tuple[float,
     for window in evaluation_windows(ids, batch_size=rows, bptt=WINDOW, warmup=warmup):
         if state is None:
             state = scorer.engine.initial_state(len(window.inputs_BT))
-        logits_BTV = scorer.engine.run(window.inputs_BT, state)
+        logits_BTV = scorer.run(window.inputs_BT, state)
         logprobs_BT = target_logprobs(logits_BTV, np.maximum(window.targets_BT, 0))
         sums.append(float(logprobs_BT.sum(where=window.targets_BT != IGNORE)))
         unknown.append(float(logprobs_BT.sum(where=window.targets_BT == UNK_ID)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from charrnn.batches.windows import shifted
 from charrnn.config import Normalization, OnUnknown
 from charrnn.engine.network import Engine, State, target_logprobs
+from charrnn.errors import ModelFileError
 from charrnn.normalize import Normalizer
 from charrnn.scoring.score import Score
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Vocabulary, encode_known
@@ -94,6 +95,20 @@ class Scorer:
         """Return a piece of normalised text in ids; see `charrnn.vocab.encode_known`."""
         return encode_known(self.vocabulary, text, self.on_unknown, what=what, offset=offset)
 
+    def run(self, inputs: NDArray[Any], state: State) -> NDArray[Any]:
+        """Return the logits after each of some ids, and change the state.
+
+        Raises:
+            ModelFileError: they are not finite.
+        """
+        logits = self.engine.run(inputs, state)
+        if not np.isfinite(logits).all():
+            raise ModelFileError(
+                "the model gives no probabilities: its weights are so large that its logits "
+                "overflow; train it again with a lower learning rate, or use another model"
+            )
+        return logits
+
     def read(self, pieces: Iterable[str]) -> Iterator[Block]:
         """Read one text of any length, and yield it block by block of `CHUNK` characters.
 
@@ -101,6 +116,7 @@ class Scorer:
 
         Raises:
             UnknownCharacterError: see `charrnn.vocab.encode_known`.
+            ModelFileError: the model gives no probabilities.
         """
         state, last = self.engine.copy_state(self.beginning.state), self.beginning.last
         offset = 0
@@ -109,12 +125,12 @@ class Scorer:
             offset += len(text)
             targets = encoded.ids.astype(np.int64)
             if len(targets):
-                yield Block(encoded, targets, self.engine.run(shifted(targets, last), state))
+                yield Block(encoded, targets, self.run(shifted(targets, last), state))
                 last = int(targets[-1])
             elif encoded.n_skipped:
                 yield Block(encoded, targets, np.empty((0, len(self.vocabulary))))
         if self.eos:
-            logits = self.engine.run(np.array([last]), state)
+            logits = self.run(np.array([last]), state)
             yield Block(self.encode(""), np.array([EOS_ID]), logits)
 
 

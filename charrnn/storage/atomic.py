@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.errors import StorageError
+from charrnn.storage.lock import take_lock
+from charrnn.storage.reading import reason
+
+TEMPORARY = (".charrnn-", ".tmp")
+"""How the name of a temporary file begins and ends."""
 
 
 @contextmanager
@@ -35,25 +41,39 @@ def atomic_writer(path: Path, *, follow_links: bool = False) -> Iterator[BinaryI
                 with open(path, "wb") as file:
                     yield file
                 return
+            remove_temporary_files(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        prefix, suffix = TEMPORARY
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
         try:
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp is private; a model is an ordinary file
             with os.fdopen(handle, "wb") as file:
+                take_lock(handle)  # while it is held, nobody takes the file for a left-over
+                os.chmod(name, 0o666 & ~_umask())  # mkstemp is private; a model is not
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(handle)
             os.replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
 
+def is_temporary(path: Path) -> bool:
+    """Say whether a file is called as `atomic_writer` calls those that are not done."""
+    prefix, suffix = TEMPORARY
+    return path.name.startswith(prefix) and path.name.endswith(suffix)
+
+
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what `atomic_writer` has left in a folder whose process was killed."""
-    for path in folder.glob(".*.tmp"):
-        if path.is_file():
-            path.unlink(missing_ok=True)
+    """Remove what `atomic_writer` has left in a folder when its process was killed."""
+    for path in filter(is_temporary, folder.glob(".*")):
+        with contextlib.suppress(OSError):  # such as that it is being written
+            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                take_lock(file)
+            finally:
+                os.close(file)
+            path.unlink()
 
 
 @contextmanager
@@ -62,8 +82,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise StorageError(f"cannot write {path}: {reason}") from error
+        raise StorageError(f"cannot write {path}: {reason(error)}") from error
 
 
 def write_text_atomically(path: Path, text: str, *, follow_links: bool = False) -> None:

@@ -1,90 +1,48 @@
-"""Run directories: names, files, the lock of their one owner, and which model file is meant."""
+"""Run directories: names, files, their one owner, what is in them, and which model is meant."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
+import math
 import os
 import re
+import shlex
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from charrnn.errors import ConfigError, ModelFileError, RunError
-from charrnn.storage.atomic import remove_temporary_files, storage_errors, write_text_atomically
+from charrnn.config import Unit
+from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
+from charrnn.storage.atomic import (
+    is_temporary,
+    remove_temporary_files,
+    storage_errors,
+    write_text_atomically,
+)
+from charrnn.storage.lock import RunLock
+from charrnn.storage.model_file import ModelRecord, read_model_record
+from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
 
 DEFAULT_ROOT = Path("runs")
 MODEL_FILE = "model.safetensors"
 RESUME_FILE = "resume.safetensors"
 CORPUS_FILES = ("corpus.json", "ids.bin", "documents.bin", "draft.bin")
+LOCK_FILE = ".charrnn.lock"
+NEEDED_TO_RESUME = ("corpus/corpus.json", "corpus/ids.bin", RESUME_FILE)
+RESUME_KEY = "charrnn_resume"
+"""Where the record of a resume state stands in the metadata of its file."""
+MAX_RECORD_BYTES = 1 << 20
+"""Of `run.json`."""
+SHOWN_CHARACTERS = 200
+"""Of a text in a record, which may be anything."""
 BUILTIN = "builtin"
 """What the bundled model is called wherever a model is asked for."""
 BUILTIN_MODEL = Path(__file__).with_name("builtin.safetensors")
 """Its file, made by `make pretrained`."""
-
-
-class RunLock:
-    """A file that one process at a time holds; the system lets go of it when the process ends.
-
-    A file system without locks leaves every run unlocked.
-
-    Raises:
-        BlockingIOError: another process, or another run of this one, holds it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Make the file if needed and take it."""
-        self._path, self._file = path, -1
-        while self._file < 0:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-            try:
-                _lock(file)
-                # its last owner may have removed the file between the two calls
-                if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
-                    self._file = file
-            finally:
-                if self._file < 0:
-                    os.close(file)
-
-    def release(self) -> None:
-        """Remove the file and let go of it; a second time does nothing."""
-        if self._file < 0:
-            return
-        file, self._file = self._file, -1
-        if os.name != "nt":  # there, a file in use cannot be removed
-            self._path.unlink(missing_ok=True)
-        os.close(file)
-        if os.name == "nt":
-            with contextlib.suppress(OSError):
-                self._path.unlink()
-
-    def __del__(self) -> None:
-        """Let go when nobody uses the run any more; the file is left to the next owner."""
-        if self._file >= 0:
-            os.close(self._file)
-
-
-def _lock(file: int) -> None:
-    """Take an exclusive lock on an open file without waiting."""
-    if os.name == "nt":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        except OSError as error:
-            raise BlockingIOError(*error.args) from error
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
 
 
 @dataclass(frozen=True)
@@ -131,9 +89,14 @@ class RunDirectory:
         return self.path / "corpus"
 
     @property
+    def record_file(self) -> Path:
+        """When, how and by which versions the run was begun: one JSON object."""
+        return self.path / "run.json"
+
+    @property
     def lock_file(self) -> Path:
         """There while a command works on the run, or after it was killed."""
-        return self.path / ".lock"
+        return self.path / LOCK_FILE
 
     @property
     def is_taken(self) -> bool:
@@ -152,6 +115,41 @@ class RunDirectory:
         except OSError:
             return False
         return False
+
+    @property
+    def is_finished(self) -> bool:
+        """True when the run has reached its end, though its resume state is kept."""
+        return self.resume_record().get("finished") is True
+
+    @property
+    def is_resumable(self) -> bool:
+        """True when the run has all that it needs to be continued."""
+        return all((self.path / name).is_file() for name in NEEDED_TO_RESUME)
+
+    def resume_record(self) -> dict[str, Any]:
+        """Return the JSON part of the resume state; empty when there is none that can be read."""
+        try:
+            with open_ordinary(self.resume) as file:
+                return header_record(read_header(file)[0], RESUME_KEY)
+        except (OSError, ValueError):
+            return {}
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write what is known when the run begins: versions, date, command, name of the text.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        write_text_atomically(self.record_file, json.dumps(record, indent=1) + "\n")
+
+    def read_record(self) -> dict[str, Any]:
+        """Return what `write_record` wrote; empty when it is missing or damaged."""
+        try:
+            with open_ordinary(self.record_file) as file:
+                record = json.loads(file.read(MAX_RECORD_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def write_metrics(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replace the metrics file by these rows."""
@@ -172,13 +170,30 @@ class RunDirectory:
                 folder.rmdir()
 
     def clear(self) -> None:
-        """Remove the encoded text and temporary files."""
+        """Remove the record, the encoded text and temporary files."""
+        self.record_file.unlink(missing_ok=True)
+        remove_temporary_files(self.path)
         for name in CORPUS_FILES:
             (self.corpus / name).unlink(missing_ok=True)
         remove_temporary_files(self.corpus)
-        remove_temporary_files(self.path)
         with contextlib.suppress(OSError):
             self.corpus.rmdir()
+
+    def is_free(self, *, was_ours: bool) -> bool:
+        """Say whether there is nothing here but the lock.
+
+        Args:
+            was_ours: do not count what a command has left that was killed before its run began.
+        """
+        if not was_ours:
+            return set(self.path.iterdir()) == {self.lock_file}
+        left = {self.lock_file, self.record_file, self.corpus}
+        inside = self.corpus.iterdir() if self.corpus.is_dir() else ()
+        return (
+            not self.corpus.is_symlink()
+            and all(p in left or is_temporary(p) for p in self.path.iterdir())
+            and all(p.name in CORPUS_FILES or is_temporary(p) for p in inside)
+        )
 
 
 def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = None) -> RunDirectory:
@@ -195,11 +210,12 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
         path = _named_path(out, name)
         if path.is_file():
             raise RunError(f"{path} is a file: give --out a directory for the run")
-        if RunDirectory(path).is_taken and not RunDirectory(path).is_running:
-            resumable = RunDirectory(path).resume.is_file()
-            hint = ", or continue it with charrnn train --resume" if resumable else ""
+        run = RunDirectory(path)
+        if run.is_taken and not run.is_running:
+            hint = f", or continue it with {_resume_command(run)}" if run.is_resumable else ""
             raise RunError(f"{path} already holds a run: choose another --name or --out{hint}")
         return _claim_new(path)
+    _sweep(DEFAULT_ROOT)
     stem = _slug(corpus_name)
     number = 1
     while True:
@@ -213,21 +229,37 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
 def _claim_new(path: Path) -> RunDirectory:
     """Make the directory if needed, lock it, and see that nothing else is in it."""
     missing = [p for p in (path, *path.parents) if not p.exists()]
-    with storage_errors(path):
-        path.mkdir(parents=True, exist_ok=True)
-    was_ours = RunDirectory(path).lock_file.exists()
-    run = _owned(RunDirectory(path, made=tuple(reversed(missing))))
-    if run.is_taken:  # it began while this command was looking
+    run = RunDirectory(path, made=tuple(reversed(missing)))
+    was_ours = run.lock_file.exists()
+    try:
+        with storage_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        run = _owned(run)
+        if run.is_taken:  # it began while this command was looking
+            raise RunError(f"{path} already holds a run: choose another --name or --out")
+        if not run.is_free(was_ours=was_ours):
+            raise RunError(f"{path} is not empty: choose another --name or --out")
+    except BaseException:
         run.release()
-        raise RunError(f"{path} already holds a run: choose another --name or --out")
-    left = {run.lock_file}
-    if was_ours:  # what a command left that was killed before its run began
-        left |= {run.corpus, *path.glob(".*.tmp")}
-    if not set(path.iterdir()) <= left:
-        run.discard() if missing else run.release()
-        raise RunError(f"{path} is not empty: choose another --name or --out")
+        for folder in missing:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
     run.clear()
     return run
+
+
+def _sweep(root: Path) -> None:
+    """Remove what killed commands have left in the runs under a folder."""
+    for lock in root.glob(f"*/{LOCK_FILE}"):
+        run = RunDirectory(lock.parent)
+        with contextlib.suppress(RunError, StorageError, OSError):
+            owned = _owned(run)
+            remove_temporary_files(run.path)
+            if not run.is_taken and run.is_free(was_ours=True):
+                run.clear()
+            owned.release()
+            run.path.rmdir()  # if nothing is left
 
 
 def _owned(run: RunDirectory) -> RunDirectory:
@@ -247,8 +279,15 @@ def _owned(run: RunDirectory) -> RunDirectory:
             ) from None
 
 
+def _resume_command(run: RunDirectory) -> str:
+    limit = " --time 10m" if run.is_finished else ""
+    return f"charrnn train --resume --out {shlex.quote(str(run.path))}{limit}"
+
+
 def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iterator[RunDirectory]:
     """Yield the runs that may be meant by a resume: the one named, or all, the newest first.
+
+    A finished run is meant only when it is named.
 
     Args:
         out: directory of the run.
@@ -256,11 +295,11 @@ def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iter
 
     Raises:
         ConfigError: the name is none, or both a name and a directory are given.
-        RunError: the run named is finished or does not exist.
+        RunError: the run named does not exist, or has no resume state.
     """
     if out is None and name is None:
-        found = [p for p in DEFAULT_ROOT.glob(f"*/{RESUME_FILE}") if p.is_file()]
-        yield from (RunDirectory(p.parent) for p in sorted(found, key=_age, reverse=True))
+        found = (RunDirectory(path.parent) for path in _newest_first(DEFAULT_ROOT, RESUME_FILE))
+        yield from (run for run in found if not run.is_finished)
         return
     run = RunDirectory(_named_path(out, name))
     if not run.resume.is_file():
@@ -296,17 +335,22 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
         root: folder of the runs.
 
     Raises:
-        ModelFileError: there is none.
+        ModelFileError: there is none, or it may not be looked at.
     """
     if given is not None and os.fspath(given) != BUILTIN:
         path = Path(given)
-        path = RunDirectory(path).model if path.is_dir() else path
-        if not path.is_file():
-            raise ModelFileError(f"there is no model at {given}: check the path")
+        try:
+            if stat.S_ISDIR(path.stat().st_mode):
+                path = RunDirectory(path).model
+                path.stat()
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise ModelFileError(f"there is no model at {given}: check the path") from error
+        except OSError as error:
+            raise ModelFileError(f"the model {given} cannot be read: {reason(error)}") from error
         return path
-    models = [p for p in root.glob(f"*/{MODEL_FILE}") if p.is_file()] if given is None else []
+    models = _newest_first(root, MODEL_FILE) if given is None else []
     if models:
-        return max(models, key=_age)
+        return models[0]
     if BUILTIN_MODEL.is_file():
         return BUILTIN_MODEL
     if given is None:
@@ -331,5 +375,82 @@ def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
-def _age(path: Path) -> int:
-    return path.stat().st_mtime_ns
+def _newest_first(root: Path, name: str) -> list[Path]:
+    """Return the files of a name in the runs under a folder, the one written last first."""
+    found: list[tuple[int, Path]] = []
+    for path in root.glob(f"*/{name}"):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+RunState = Literal["finished", "interrupted", "running", "damaged"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What is in a run directory, in short."""
+
+    path: Path
+    text: str
+    """Name of the text; empty if it is not known."""
+    started: str
+    """Date and time, ISO 8601; of a run without a record, when it was last written to."""
+    val_loss: float | None
+    """Of the best model, in nats per `unit`."""
+    bits_per_char: float | None
+    """The same in bits per character, whatever the unit."""
+    unit: Unit | None
+    """None as long as there is no model."""
+    members: int | None
+    state: RunState
+
+
+def list_runs(root: Path = DEFAULT_ROOT) -> list[RunSummary]:
+    """Return what is in the run directories under a folder, the one begun last first."""
+    runs = []
+    for path in root.glob("*"):
+        with contextlib.suppress(OSError):  # removed in the meantime, or not for us to read
+            if RunDirectory(path).is_taken or RunDirectory(path).is_running:
+                runs.append(_summary(RunDirectory(path)))
+    return sorted(runs, key=lambda run: (run.started, str(run.path)), reverse=True)
+
+
+def _summary(run: RunDirectory) -> RunSummary:
+    model: ModelRecord | None = None
+    state: RunState = "finished"
+    if run.model.exists():
+        try:
+            model = read_model_record(run.model)
+        except ModelFileError:
+            state = "damaged"
+    elif not run.is_resumable:
+        state = "damaged"
+    if state == "finished" and run.is_resumable and not run.is_finished:
+        state = "interrupted"
+    training = {} if model is None else model.training
+    record, corpus = run.read_record(), training.get("corpus")
+    written = max(p.stat().st_mtime for p in (run.path, *run.path.iterdir()))
+    dated = datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")
+    named = corpus.get("name") if isinstance(corpus, dict) else None
+    return RunSummary(
+        path=run.path,
+        text=_text(record.get("text")) or _text(named),
+        started=_text(record.get("started")) or dated,
+        val_loss=_number(training.get("val_loss_nats")),
+        bits_per_char=_number(training.get("bits_per_char")),
+        unit=None if model is None else model.vocabulary.unit,
+        members=None if model is None else model.config.members,
+        state="running" if run.is_running else state,
+    )
+
+
+def _text(value: Any) -> str:
+    return value[:SHOWN_CHARACTERS] if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> float | None:
+    is_finite = isinstance(value, float) and math.isfinite(value)
+    return value if is_finite else None

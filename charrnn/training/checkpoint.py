@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.optim import AdamW
 
 from charrnn import events
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import ModelConfig, TrainingConfig, Unit
 from charrnn.corpus.corpus import Corpus
-from charrnn.errors import RunError
+from charrnn.errors import ConfigError, RunError
 from charrnn.models.network import NetworkState
 from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.runs import RunDirectory
 from charrnn.training.learner import Learner
+from charrnn.training.optimizers import Muon
+from charrnn.training.records import listed, real, whole
 
 RECORD_KEY = "charrnn_resume"
 METRICS = {
@@ -39,16 +43,49 @@ METRICS = {
     "elapsed_s": "elapsed_s",
     "train_loss_nats": "train_loss",
     "val_loss_nats": "val_loss",
+    "bits_per_char": "bits_per_char",
+    "unknown_share": "unknown_share",
     "temperature": "temperature",
     "learning_rate": "learning_rate",
     "chars_per_s": "chars_per_s",
 }
-"""The fields of a row of metrics.jsonl, and those of the event that they come from."""
+"""The fields of a row of metrics.jsonl, and those of the event that they come from; beside them
+stands the `unit` of its losses and counts."""
+TIMINGS = ("elapsed_s", "chars_per_s")
+"""Those that differ from one run to the next, and are not in a model file."""
+OPTIONAL = ("train_loss_nats", "val_loss_nats", "bits_per_char")
+OPTIMIZER_ARRAYS = {Muon: ("momentum", "update"), AdamW: ("step", "exp_avg", "exp_avg_sq")}
+MOST_ROWS = 100_000
+"""Of the metrics: no run has so many evaluations."""
 
 
-def metrics_row(evaluated: events.Evaluated) -> dict[str, Any]:
+def versions() -> dict[str, str]:
+    """Return the versions of what trains, for records."""
+    return {name: version(name) for name in ("charrnn", "torch")}
+
+
+def metrics_row(evaluated: events.Evaluated, unit: Unit) -> dict[str, Any]:
     """Return the row of metrics.jsonl of an evaluation."""
-    return {name: getattr(evaluated, source) for name, source in METRICS.items()}
+    return {
+        "unit": unit,
+        **{name: getattr(evaluated, source) for name, source in METRICS.items()},
+    }
+
+
+def checked_metrics(rows: Any, unit: Unit) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl from a resume state.
+
+    Raises:
+        LookupError, TypeError, ValueError: they are none.
+    """
+    for row in listed(rows, most=MOST_ROWS):
+        if set(row) != {"unit", *METRICS} or row["unit"] != unit:
+            raise ValueError("a row of its metrics has other fields")
+        whole(row["step"])
+        for name in METRICS:
+            if row[name] is not None or name not in OPTIONAL:
+                real(row[name])
+    return list(rows)
 
 
 class RunFiles:
@@ -99,17 +136,23 @@ class RunFiles:
                     "encodings": list(corpus.encodings),
                     "newlines": list(corpus.newlines),
                 },
+                **versions(),
                 "config": self._training.to_dict(),
                 "dtype": learner.dtype,
                 "device": learner.device.type,
+                "unit": corpus.vocabulary.unit,
                 "step": evaluated.step,
                 "progress": evaluated.progress,
                 "epochs": evaluated.epoch,
-                "elapsed_s": evaluated.elapsed_s,
                 "val_loss_nats": evaluated.val_loss,
-                "temperature": evaluated.temperature,
                 "train_loss_nats": evaluated.train_loss,
-                "curve": curve,
+                "bits_per_char": evaluated.bits_per_char,
+                "unknown_share": evaluated.unknown_share,
+                "temperature": evaluated.temperature,
+                "curve": [
+                    {name: value for name, value in row.items() if name not in TIMINGS}
+                    for row in curve
+                ],
             },
         )
 
@@ -182,16 +225,22 @@ class RunFiles:
             RunError: the state does not fit.
         """
         try:
+            step = whole(record["schedule"]["step"])
+            if any(steps != step for steps in record["muon_steps"]):
+                raise ValueError("its optimisers have taken another number of steps")
             read = safetensors.torch.load_file(self._run.resume, device="cpu")
             # copies lie where torch aligns them: products of others differ in their last bits
-            _load_arrays(learner, {name: array.clone() for name, array in read.items()})
+            arrays = {name: array.clone() for name, array in read.items()}
+            _load_arrays(learner, arrays, has_moments=step > 0)
             learner.load_record(record)
         except (
             SafetensorError,
             OSError,
             LookupError,
+            AttributeError,
             TypeError,
             ValueError,
+            OverflowError,
             RuntimeError,
         ) as error:
             raise unfit(self._run.resume, error) from error
@@ -209,10 +258,6 @@ class RunFiles:
                 training = {**saved.training, "verdict": dataclasses.asdict(verdict)}
                 save_model(path, dataclasses.replace(saved, training=training))
 
-    def close(self) -> None:
-        """Remove the resume state of a finished run."""
-        self._run.resume.unlink(missing_ok=True)
-
 
 def read_record(path: Path) -> dict[str, Any]:
     """Return the JSON part of a resume state.
@@ -224,12 +269,39 @@ def read_record(path: Path) -> dict[str, Any]:
         raise RunError(f"there is no resume state {path}: nothing to resume")
     try:
         with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {})[RECORD_KEY])
+            record = json.loads((file.metadata() or {})[RECORD_KEY], parse_constant=_refuse)
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise RunError(f"the resume state {path} cannot be read ({error})") from error
     if not isinstance(record, dict):
         raise RunError(f"the resume state {path} cannot be read: its record is not an object")
     return record
+
+
+def _refuse(constant: str) -> None:
+    """Refuse what Python reads as a number and JSON does not."""
+    raise ValueError(f"{constant} is no number")
+
+
+def settings_of(
+    path: Path, record: Mapping[str, Any], corpus: Corpus
+) -> tuple[ModelConfig, TrainingConfig]:
+    """Return the settings of a run from its resume state.
+
+    Nothing is built yet: a network as large as the settings say must be in the file.
+
+    Raises:
+        RunError: they do not fit the file or the corpus.
+    """
+    try:
+        model = ModelConfig.from_dict(record.get("model"))
+        training = TrainingConfig.from_dict(record.get("training"))
+        if model.vocab_size != len(corpus.vocabulary):
+            raise ValueError("its alphabet is another one")
+        if model.num_parameters() > path.stat().st_size:
+            raise ValueError("its weights are not all there")
+    except (ConfigError, OSError, ValueError) as error:
+        raise unfit(path, error) from error
+    return model, training
 
 
 def unfit(path: Path, error: Exception) -> RunError:
@@ -262,10 +334,11 @@ def _parts(state: NetworkState) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor]) -> None:
+def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor], *, has_moments: bool) -> None:
     """Put weights, optimisers, carried state and random generators back.
 
-    Kernels trust the shapes and types of an optimiser's arrays, so all are checked first.
+    Kernels trust the shapes and types of an optimiser's arrays, so all are checked first. Before
+    the first step there are none.
 
     Raises:
         LookupError, ValueError, RuntimeError: an array is missing or does not fit.
@@ -274,17 +347,18 @@ def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor]) -> None:
     owners = {p: o for o in learner.optimizers for g in o.param_groups for p in g["params"]}
     zero = learner.network.initial_state(learner.windows.batch_size)
     moments: list[tuple[Tensor, str, Tensor]] = []
-    for name, array in arrays.items():
-        kind, _, rest = name.partition("/")
-        if kind == "optimizer":
-            owner, _, key = rest.rpartition("/")
-            _require(name, array, () if key == "step" else parameters[owner].shape)
-            moments.append((parameters[owner], key, array))
+    if has_moments:
+        for name, parameter in parameters.items():
+            for key in OPTIMIZER_ARRAYS[type(owners[parameter])]:
+                array = arrays[f"optimizer/{name}/{key}"]
+                shape = () if key == "step" else parameter.shape
+                _require(f"optimizer/{name}", array, shape, torch.float32)
+                moments.append((parameter, key, array))
     for name, parameter in parameters.items():
-        _require(f"weights/{name}", arrays[f"weights/{name}"], parameter.shape)
+        _require(f"weights/{name}", arrays[f"weights/{name}"], parameter.shape, torch.float32)
     for name, part in _parts(zero):
         rows = min(len(arrays[name]), len(part))  # of documents, some may have ended
-        _require(name, arrays[name], (rows, *part.shape[1:]))
+        _require(name, arrays[name], (rows, *part.shape[1:]), torch.float32, torch.bfloat16)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(arrays[f"weights/{name}"])
@@ -304,11 +378,11 @@ def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor]) -> None:
     ]
 
 
-def _require(name: str, array: Tensor, shape: tuple[int, ...]) -> None:
+def _require(name: str, array: Tensor, shape: tuple[int, ...], *dtypes: torch.dtype) -> None:
     """Check an array of the resume state.
 
     Raises:
-        ValueError: it has another shape, or no floating-point numbers.
+        ValueError: it has another shape or type.
     """
-    if tuple(array.shape) != tuple(shape) or not array.is_floating_point():
+    if tuple(array.shape) != tuple(shape) or array.dtype not in dtypes:
         raise ValueError(f"{name} has another shape or type")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from charrnn.errors import DivergenceError
+from charrnn.training.records import real, whole
 
 CHECK_EVERY = 16
 """Steps whose mean loss is judged together."""
@@ -40,6 +41,11 @@ class Caution:
     rollbacks: int = 0
     rate_scale: float = 1.0
     """All learning rates are multiplied by this."""
+
+    def __post_init__(self) -> None:
+        """Check what may come from a resume state."""
+        whole(self.rollbacks, high=MAX_ROLLBACKS)
+        real(self.rate_scale, high=1.0)
 
     def after_explosion(self, model: Path) -> Caution:
         """Return the caution with which to try again.

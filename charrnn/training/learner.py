@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from charrnn.batches.documents import DocumentBatches
 from charrnn.batches.windows import TextBatches, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
+from charrnn.errors import CorpusError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, transfer_weights
-from charrnn.storage.model_file import SavedModel
+from charrnn.storage.model_file import MAX_WEIGHT, SavedModel
 from charrnn.training.loss import Measured, Meter, corpus_windows, measure, window_loss
 from charrnn.training.optimizers import Muon, build_optimizers
+from charrnn.training.records import listed, whole
 from charrnn.training.system import Workers, choose_device, choose_dtype
 
 
@@ -68,7 +70,7 @@ class Learner:
         self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
         """Carried from window to window, detached."""
         self.meter = Meter(self.device)
-        """Training loss since the last evaluation."""
+        """Training loss since the last evaluation, the latest steps most."""
 
     def settle_dtype(self) -> None:
         """Replace the precision `auto` by the one that suits the machine."""
@@ -82,7 +84,11 @@ class Learner:
 
         Args:
             rate_factor: learning rates as a share of their peaks.
+
+        Raises:
+            CorpusError: another program has cut the encoded text short.
         """
+        self._require_whole_text()
         window = self.windows.next_window()
 
         def learn(
@@ -152,7 +158,36 @@ class Learner:
             limit: stop after this number of characters.
         """
         windows = corpus_windows(self.corpus, validation=validation, limit=limit)
-        return measure(self.network, windows, self.device, self.dtype, temperature=temperature)
+        return measure(
+            self.network, self._watched(windows), self.device, self.dtype, temperature=temperature
+        )
+
+    def _watched(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Yield windows, each read from a text that is still whole."""
+        self._require_whole_text()
+        for window in windows:
+            yield window
+            self._require_whole_text()
+
+    def _require_whole_text(self) -> None:
+        """See that the mapped files are as long as they were: reading beyond an end is fatal.
+
+        Raises:
+            CorpusError: one is not.
+        """
+        documents = self.corpus.documents
+        for array in (self.corpus.ids, None if documents is None else documents.ends):
+            mapping = getattr(array, "_mmap", None)
+            if mapping is not None and mapping.size() < len(mapping):
+                raise CorpusError(
+                    f"another program has cut {array.filename} short: the models saved so far "  # type: ignore[union-attr]
+                    "are sound; start a new run"
+                )
+
+    @property
+    def is_sound(self) -> bool:
+        """False if a weight is no number, or too large for a model file."""
+        return all(bool((p.abs() <= MAX_WEIGHT).all()) for p in self.network.parameters())
 
     def to_record(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the arrays, as JSON values."""
@@ -164,11 +199,17 @@ class Learner:
         }
 
     def load_record(self, record: Mapping[str, Any]) -> None:
-        """Restore what `to_record` returned."""
+        """Restore what `to_record` returned.
+
+        Raises:
+            LookupError, TypeError, ValueError: it does not fit.
+        """
         self.dtype = record["dtype"]
-        self.meter.load(record["meter"])
-        for muon, steps in zip(self._muons, record["muon_steps"], strict=True):
-            muon.steps = int(steps)
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError("its dtype is none")
+        self.meter.load(listed(record["meter"], most=2))
+        for muon, steps in zip(self._muons, listed(record["muon_steps"]), strict=True):
+            muon.steps = whole(steps)
         self.windows.load_state_dict(record["windows"])
 
 

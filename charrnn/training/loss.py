@@ -24,8 +24,9 @@ from charrnn.batches.documents import document_windows
 from charrnn.batches.windows import IGNORE, Window, evaluation_windows
 from charrnn.corpus.corpus import Corpus
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, select_rows
+from charrnn.training.records import real
 from charrnn.training.system import autocast
-from charrnn.vocab import Ids
+from charrnn.vocab import UNK_ID, Ids
 
 ROWS, WINDOW, WARMUP = 64, 128, 256
 """Batch rows that read a text to measure it, their window, and the uncounted characters that each
@@ -42,12 +43,17 @@ Network = CharNetwork | Ensemble
 
 @dataclass(frozen=True)
 class Measured:
-    """What reading a text has shown."""
+    """What reading a text has shown. Characters that the model does not know are read, and no
+    figure counts them: nothing could be learned of them."""
 
     loss: float
-    """Mean cross-entropy at this temperature, in nats per character."""
-    temperature: float
+    """Mean cross-entropy at this temperature, in nats per character; infinite where none counts."""
+    temperature: float = 1.0
     """What the logits were divided by."""
+    unknown_share: float = 0.0
+    """Share of the characters that are unknown."""
+    unigram: float = math.inf
+    """Loss of the best model that knows only how often each character occurs in this text."""
 
 
 class Meter:
@@ -56,7 +62,7 @@ class Meter:
     def __init__(self, device: torch.device) -> None:
         """Start empty."""
         self._sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._count = 0
+        self._count = 0.0
 
     def add(self, loss: Tensor, count: int) -> None:
         """Take a summed loss and the number of characters in it."""
@@ -66,6 +72,11 @@ class Meter:
     def mean(self) -> float | None:
         """Return the mean in nats per character; None if empty."""
         return float(self._sum) / self._count if self._count else None
+
+    def fade(self) -> None:
+        """Let what has been added so far count half."""
+        self._sum *= 0.5
+        self._count *= 0.5
 
     def take(self) -> float | None:
         """Return the mean and start again."""
@@ -79,8 +90,9 @@ class Meter:
 
     def load(self, state: list[float]) -> None:
         """Restore what `state` returned."""
-        self._sum.fill_(state[0])
-        self._count = int(state[1])
+        total, count = state
+        self._sum.fill_(real(total))
+        self._count = real(count)
 
 
 def window_loss(
@@ -160,12 +172,18 @@ def measure(
             lambda trial: sum(float(_loss(*prediction, trial)) for prediction in first)
         )
     total = torch.zeros((), dtype=torch.float64, device=device)
-    count = 0
+    counts_V = torch.zeros(network.config.vocab_size, dtype=torch.float64, device=device)
     for logits_NV, targets_N in chain(first, predictions):
         total += _loss(logits_NV, targets_N, temperature).double()
-        count += len(targets_N)
+        counts_V += torch.bincount(targets_N, minlength=len(counts_V))
     network.train(was_training)
-    return Measured(float(total) / count, temperature)
+    n_all = float(counts_V.sum())
+    counts_V[UNK_ID] = 0
+    count = float(counts_V.sum())
+    if not count:
+        return Measured(math.inf, 1.0, unknown_share=1.0)
+    entropy = math.log(count) - float(torch.xlogy(counts_V, counts_V).sum()) / count
+    return Measured(float(total) / count, temperature, 1 - count / n_all, entropy)
 
 
 def fit_temperature(loss_at: Callable[[float], float]) -> float:
@@ -237,5 +255,5 @@ def _first(predictions: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, T
 
 
 def _loss(logits_NV: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
-    """Return the summed cross-entropy in nats, with the logits divided by the temperature."""
-    return F.cross_entropy(logits_NV / temperature, targets_N, reduction="sum")
+    """Return the summed cross-entropy of the known targets in nats, at a temperature."""
+    return F.cross_entropy(logits_NV / temperature, targets_N, ignore_index=UNK_ID, reduction="sum")

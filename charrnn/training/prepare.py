@@ -6,6 +6,8 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,13 @@ from charrnn.storage.runs import (
     take_over,
     unfinished_runs,
 )
-from charrnn.training.system import choose_device, load_torch
+from charrnn.training.system import (
+    choose_device,
+    interrupt,
+    load_torch,
+    on_signals,
+    require_memory,
+)
 from charrnn.vocab import FIRST_CHARACTER_ID
 
 if TYPE_CHECKING:
@@ -44,6 +52,7 @@ def prepare_training(
     held_out: Sequence[str | os.PathLike[str]] = (),
     started: float | None = None,
     progress: Callable[[int], None] | None = None,
+    command: str | None = None,
 ) -> Trainer:
     """Encode the corpus, choose what was left open, and return a trainer that is ready to run.
 
@@ -57,8 +66,10 @@ def prepare_training(
         held_out: files to validate on, instead of a share of the corpus.
         started: `time.monotonic()` at the start of the command, from which a time limit counts.
         progress: called with the number of characters encoded so far.
+        command: the command line, for the record of the run.
 
     Raises:
+        KeyboardInterrupt: a signal has come that asks the process to end; nothing is left.
         ConfigError: a setting does not exist or is out of range.
         ModelFileError: the model to begin from is missing or damaged.
         CorpusError: the corpus cannot be used.
@@ -75,8 +86,10 @@ def prepare_training(
     if initial is not None:
         given = {"learning_rate": FINE_TUNING_RATE, **given, **_decided_by(initial, given)}
     text = CorpusConfig(split_seed=given.get("seed", 0), **_part(CorpusConfig, given))
-    run = new_run(find_sources(paths, text.glob)[0].stem, out=out, name=name)
-    try:
+    name_of_text = find_sources(paths, text.glob)[0].stem
+    with on_signals(interrupt), ExitStack() as undo:
+        run = new_run(name_of_text, out=out, name=name)
+        undo.callback(run.discard)
         corpus = encode_corpus(
             paths,
             run.corpus,
@@ -86,6 +99,7 @@ def prepare_training(
             progress=progress,
         )
         load_torch()  # only when it is sure to be needed
+        from charrnn.training.checkpoint import versions
         from charrnn.training.sizing import complete_settings
         from charrnn.training.trainer import Trainer
 
@@ -94,10 +108,16 @@ def prepare_training(
             len(corpus.vocabulary),
             {**_part(ModelConfig, given), **_part(TrainingConfig, given)},
         )
-        return Trainer(corpus, model, training, run, initial=initial, started=started)
-    except BaseException:
-        run.discard()
-        raise
+        require_memory(model.num_parameters(), training.device)
+        trainer = Trainer(corpus, model, training, run, initial=initial, started=started)
+        record = {
+            **versions(),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "text": corpus.name,
+        }
+        run.write_record(record if command is None else {**record, "command": command})
+        undo.pop_all()
+    return trainer
 
 
 def prepare_resume(
@@ -107,8 +127,12 @@ def prepare_resume(
     name: str | None = None,
     held_out: Sequence[str | os.PathLike[str]] = (),
     started: float | None = None,
+    limits: Mapping[str, float | int] | None = None,
 ) -> Trainer:
     """Return a trainer that continues where an unfinished run stopped, with its settings.
+
+    A finished run is continued under further limits, as if it had been the first part of a longer
+    one: the learning rate begins where that of the longer run would be.
 
     Args:
         paths: the corpus, wherever it is now; may be empty.
@@ -116,26 +140,71 @@ def prepare_resume(
         name: or its name under `runs/`; without both, the newest unfinished run of this text.
         held_out: the held-out files, if they are to be compared with those of the run.
         started: as for `prepare_training`.
+        limits: `time_s`, `epochs` or `steps` to add to a finished run.
 
     Raises:
+        ConfigError: limits are given for an unfinished run, or are out of range.
         RunError: there is nothing to resume, or another command works on the run.
         CorpusError: the corpus has changed since.
     """
     started = time.monotonic() if started is None else started
     found, corpus = _unfinished_run(paths, out, name)
     _require_unchanged(corpus, paths, held_out)
-    run = take_over(found)
-    load_torch()
-    from charrnn.training.checkpoint import read_record, unfit
-    from charrnn.training.trainer import Trainer
+    with on_signals(interrupt), ExitStack() as undo:
+        run = take_over(found)
+        undo.callback(run.release)
+        load_torch()
+        from charrnn.training.checkpoint import read_record, settings_of
+        from charrnn.training.trainer import Trainer
 
-    record = read_record(run.resume)
+        record = read_record(run.resume)
+        model, training = settings_of(run.resume, record, corpus)
+        training = _limited(run, record, training, limits or {})
+        trainer = Trainer(corpus, model, training, run, resume=record, started=started)
+        undo.pop_all()
+    return trainer
+
+
+def _limited(
+    run: RunDirectory,
+    record: Mapping[str, Any],
+    training: TrainingConfig,
+    limits: Mapping[str, float | int],
+) -> TrainingConfig:
+    """Return the settings of a run with the limits that it is to continue under.
+
+    Raises:
+        ConfigError: limits are given for an unfinished run, or are out of range.
+        RunError: a finished run is given none, or its record does not fit.
+    """
+    from charrnn.training.checkpoint import unfit
+
+    if not record.get("finished"):
+        for field in limits:
+            raise ConfigError(
+                "is for a finished run, and this one continues under its own limits: leave it out",
+                field=field,
+            )
+        return training
+    if not limits:
+        raise RunError(
+            f"the run {run.path} is finished: say with --time, --epochs or --steps how much longer "
+            "it is to train"
+        )
+    allowed: dict[str, Any] = dict(limits)
+    TrainingConfig(**allowed)
     try:
-        model = ModelConfig.from_dict(record.get("model"))
-        training = TrainingConfig.from_dict(record.get("training"))
-    except ConfigError as error:
+        done = {
+            "time_s": record["elapsed_s"],
+            "epochs": record["metrics"][-1]["epoch"],
+            "steps": record["schedule"]["step"],
+        }
+        totals: dict[str, Any] = {
+            name: allowed[name] + done[name] if name in allowed else None for name in done
+        }
+    except (LookupError, TypeError) as error:
         raise unfit(run.resume, error) from error
-    return Trainer(corpus, model, training, run, resume=record, started=started)
+    return dataclasses.replace(training, **totals)
 
 
 def _unfinished_run(
@@ -144,7 +213,7 @@ def _unfinished_run(
     """Return the run to resume: the one named, or the newest that was trained on the text."""
     is_named = out is not None or name is not None
     is_piped = _is_piped(paths)
-    digests: dict[str, str] = {}
+    digests: dict[tuple[str, ...], str] = {}
     for run in unfinished_runs(out=out, name=name):
         if not is_named and run.is_running:
             continue
@@ -156,13 +225,16 @@ def _unfinished_run(
             continue
         if is_named or not paths:
             return run, corpus
-        glob = "" if is_piped else corpus.config.glob  # a pipe can be read only once
+        glob = () if is_piped else corpus.config.glob  # a pipe can be read only once
         if glob not in digests:
             digests[glob] = digest_of(paths, glob)
         if corpus.sha256 == digests[glob]:
             return run, corpus
     what = f" of the text in {find_sources(paths)[0].name}" if paths else ""
-    raise RunError(f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume")
+    raise RunError(
+        f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume; a finished "
+        "one is continued with --name or --out and a limit such as --time 10m"
+    )
 
 
 def _is_piped(paths: Sequence[str | os.PathLike[str]]) -> bool:

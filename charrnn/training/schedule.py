@@ -14,10 +14,11 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from charrnn.config import TrainingConfig
 from charrnn.events import Reason
+from charrnn.training.records import listed, real, whole
 
 WARMUP_STEPS, WARMUP_PROGRESS = 100, 0.1
 """The learning rate rises until one of the two is reached."""
@@ -45,6 +46,8 @@ COOLDOWN = 0.15
 """Steps in which a run then ends, as a share of those taken."""
 UNMEASURED_STEPS = 3
 """The first steps allocate and compile; their speed is not measured."""
+SPEED_S, PROGRESS_S = 10.0, 60.0
+"""Seconds that the speed and the rate of progress are a mean of, about."""
 
 
 def learning_rate_factor(step: int, progress: float) -> float:
@@ -57,13 +60,39 @@ def learning_rate_factor(step: int, progress: float) -> float:
     return min(rise, fall)
 
 
+class Rate:
+    """An amount per second, of the last seconds more than of earlier ones.
+
+    Args:
+        horizon_s: seconds in which what was counted comes to count an e-th.
+    """
+
+    def __init__(self, horizon_s: float) -> None:
+        """Nothing is known yet."""
+        self._horizon_s = horizon_s
+        self._amount = self._seconds = 0.0
+
+    def add(self, amount: float, seconds: float) -> None:
+        """Take note of an amount and of the seconds that it took."""
+        kept = math.exp(-seconds / self._horizon_s)
+        self._amount = self._amount * kept + amount
+        self._seconds = self._seconds * kept + seconds
+
+    @property
+    def per_s(self) -> float:
+        """The rate; 0 before it is known."""
+        return self._amount / self._seconds if self._seconds > 0 else 0.0
+
+
 class Clock:
-    """Measures the speed of this process: of steps, and of reading without learning."""
+    """Measures the speed of this process: of steps, of progress, and of reading."""
 
     def __init__(self) -> None:
         """Start now."""
-        self._now = self._shown = time.monotonic()
-        self._steps, self._chars, self._seconds = 0, 0, 0.0
+        self._now = self._shown = self._progressed = time.monotonic()
+        self._steps = 0
+        self._speed, self._pace = Rate(SPEED_S), Rate(PROGRESS_S)
+        self._progress: float | None = None
         self._read_chars, self._read_s = 0, 0.0
         self._pause_s: float | None = None
 
@@ -72,13 +101,20 @@ class Clock:
         before, self._now = self._now, time.monotonic()
         self._steps += 1
         if self._steps > UNMEASURED_STEPS:
-            self._seconds += self._now - before
-            self._chars += n_chars
+            self._speed.add(n_chars, self._now - before)
 
     @property
     def chars_per_s(self) -> float:
-        """Speed of the steps; 0 before it is known."""
-        return self._chars / self._seconds if self._seconds > 0 else 0.0
+        """Speed of the latest steps; 0 before it is known."""
+        return self._speed.per_s
+
+    def eta_s(self, progress: float) -> float | None:
+        """Return the seconds to the end at the latest pace, pauses included, if it is known."""
+        before, self._progressed = self._progressed, time.monotonic()
+        if self._progress is not None:
+            self._pace.add(progress - self._progress, self._progressed - before)
+        self._progress = progress
+        return (1 - progress) / self._pace.per_s if self._pace.per_s > 0 else None
 
     def is_time_to_show(self, every_s: float) -> bool:
         """Say whether so many seconds have passed since this was last true."""
@@ -160,6 +196,24 @@ class Schedule:
             clock: of this process.
         """
         self.step += 1
+        done = self._done(epoch, elapsed_s, clock)
+        self.reason = max(done, key=done.__getitem__)
+        self.progress = min(1.0, max(self.progress, done[self.reason]))
+
+    def begin_again(self, epoch: float, elapsed_s: float) -> None:
+        """Continue a finished run under later limits: what is done is a part of the longer run.
+
+        Args:
+            epoch: epochs done.
+            elapsed_s: seconds of the earlier processes.
+        """
+        self._cooldown = None
+        self.preparation_s = 0.0
+        self.progress = min(1.0, max(self._done(epoch, elapsed_s, Clock()).values()))
+        self._tick = int(self.progress * GRID + 1e-9)
+
+    def _done(self, epoch: float, elapsed_s: float, clock: Clock) -> dict[Reason, float]:
+        """Return how much of each limit is used up."""
         limits = self._limits
         done: dict[Reason, float] = {}
         if limits.time_s is not None:
@@ -176,8 +230,7 @@ class Schedule:
             progress, step = self._cooldown
             share = (self.step - step) / math.ceil(COOLDOWN * step)
             done["rising loss"] = progress + (1 - progress) * share
-        self.reason = max(done, key=done.__getitem__)
-        self.progress = min(1.0, max(self.progress, done[self.reason]))
+        return done
 
     def evaluation_is_due(self, served: int) -> bool:
         """Say, once after each step, whether an evaluation is due.
@@ -226,16 +279,24 @@ class Schedule:
             "reason": self.reason,
             "tick": self._tick,
             "evaluations": self._evaluations,
-            "cooldown": self._cooldown,
+            "cooldown": self._cooldown and list(self._cooldown),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `state` returned."""
-        self.step = int(state["step"])
-        self.progress = float(state["progress"])
-        self.preparation_s = float(state["preparation_s"])
+        """Go back to what `state` returned.
+
+        Raises:
+            LookupError, TypeError, ValueError: the state is none.
+        """
+        self.step = whole(state["step"])
+        self.progress = real(state["progress"], high=1.0)
+        self.preparation_s = real(state["preparation_s"])
         self.reason = state["reason"]
-        self._tick = int(state["tick"])
-        self._evaluations = int(state["evaluations"])
-        cooldown = state["cooldown"]
-        self._cooldown = None if cooldown is None else (float(cooldown[0]), int(cooldown[1]))
+        if self.reason not in get_args(Reason):
+            raise ValueError("its reason is none")
+        self._tick = whole(state["tick"], high=GRID)
+        self._evaluations = whole(state["evaluations"])
+        self._cooldown = None
+        if state["cooldown"] is not None:
+            progress, step = listed(state["cooldown"], most=2)
+            self._cooldown = real(progress, high=1.0), whole(step, low=1)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+"""What ends a run in good order."""
+
 SPIN_COUNT = "500"
 """Turns that torch's threads wait busily for each other before they sleep. By default they wait
 some milliseconds, and training is several times slower once another program needs a core."""
@@ -29,6 +32,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 """Parameters of glibc's `mallopt`."""
 LARGEST_THRESHOLD = 32 << 20
 """The largest mmap threshold, in bytes, that glibc accepts."""
+BYTES_PER_WEIGHT = 16
+"""Of memory in training: the weight, its gradient and two moments, in float32."""
 MIN_HIDDEN = 64
 """Units below which converting to bfloat16 costs more than the products save."""
 
@@ -45,27 +50,46 @@ def load_torch() -> None:
 
 
 @contextmanager
-def interrupts_put_off() -> Iterator[None]:
-    """Delay Ctrl-C to the end of the block: a library may crash if interrupted while it loads.
+def on_signals(heed: Callable[[int], None]) -> Iterator[None]:
+    """Call `heed` with the number of each signal that asks the process to end: Ctrl-C's, SIGTERM,
+    and SIGHUP, a closed terminal's.
 
-    Threads other than the main one are never interrupted; there, this changes nothing.
+    What the caller ignores, as nohup does SIGHUP, stays ignored. Threads other than the main one
+    get no signals; there, this changes nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal came
-        came = True
-
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    heeded = [n for n, handler in before.items() if handler not in (signal.SIG_IGN, None)]
+    for number in heeded:
+        signal.signal(number, lambda number, frame: heed(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if threading.current_thread() is threading.main_thread():
+            for number in heeded:
+                signal.signal(number, before[number])
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[None]:
+    """Delay such signals to the end of the block: a library may crash if interrupted while it
+    loads."""
+    came: list[int] = []
+    with on_signals(came.append):
+        yield
     if came:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(came[0])
+
+
+def interrupt(number: int) -> None:
+    """End what is done in this process as Ctrl-C does.
+
+    Raises:
+        KeyboardInterrupt: always.
+    """
+    raise KeyboardInterrupt
 
 
 def _keep_freed_memory() -> None:
@@ -102,6 +126,28 @@ def choose_device(name: str) -> torch.device:
             f"{name} is not available on this machine: use cpu or auto", field="device"
         )
     return device
+
+
+def require_memory(n_weights: int, device: str) -> None:
+    """See that a network of this many weights can be trained in the machine's memory.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if choose_device(device).type != "cpu":
+        return
+    try:
+        here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not every system says
+        return
+    needed = BYTES_PER_WEIGHT * n_weights
+    if needed > here:
+        raise ConfigError(
+            f"makes a network of {n_weights:,} weights, whose training needs "
+            f"{needed / 1e9:,.0f} GB of memory, and this machine has {here / 1e9:,.0f} GB: choose "
+            "fewer units, layers or members",
+            field="hidden_size",
+        )
 
 
 def choose_dtype(device: torch.device, hidden_size: int) -> str:

@@ -11,27 +11,39 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from charrnn import events
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.engine.network import Engine
-from charrnn.errors import DivergenceError
+from charrnn.errors import CharRNNError, DivergenceError
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, read_prompt
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
-from charrnn.training.checkpoint import RunFiles, metrics_row, read_record, unfit
+from charrnn.training.checkpoint import (
+    RunFiles,
+    checked_metrics,
+    metrics_row,
+    read_record,
+    unfit,
+)
 from charrnn.training.divergence import CHECK_EVERY, Caution, has_diverged
 from charrnn.training.learner import Learner
 from charrnn.training.loss import Meter
+from charrnn.training.records import real, whole
 from charrnn.training.schedule import (
     TRAIN_LOSS_CHARS,
     Clock,
     Schedule,
     learning_rate_factor,
 )
+from charrnn.training.system import on_signals
 from charrnn.training.verdict import verdict
 
+FADE_EVERY = 64
+"""Steps after which the training loss shown counts earlier ones half."""
 REPORT_EVERY_S = 0.2
 CALIBRATION_CHARS = 2_000
 """Characters of validation text below which no temperature is fitted."""
@@ -91,25 +103,52 @@ class Trainer:
         self._best: Best | None = None
         self._metrics: list[dict[str, Any]] = []
         """The rows of metrics.jsonl."""
+        self._first_row = 0
+        """Of those that belong to the present limits; a finished run may be continued."""
         self._at_stop: events.Evaluated | None = None
+        self._was_signalled = False
 
     def run(self) -> Iterator[events.Event]:
         """Train to the end, yielding what happens.
 
+        Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end the run like `stop_requested`; a second
+        one ends it at once. A run that fails before it has a model leaves nothing.
+
         Raises:
             StorageError: the model or the run's files cannot be written.
             RunError: the resume state does not fit.
+            CorpusError: another program has damaged the encoded text.
             DivergenceError: the loss explodes however low the learning rate.
+            KeyboardInterrupt: after the last event, if a signal has stopped the run.
         """
         try:
-            yield from self._run()
+            with on_signals(self._heed):
+                yield from self._run()
+        except Exception:
+            if self._resume is None and not self.run_directory.model.exists():
+                self.run_directory.resume.unlink(missing_ok=True)
+                self.run_directory.metrics.unlink(missing_ok=True)
+                self.run_directory.discard()
+            raise
         finally:
             self.run_directory.release()
+        if self._was_signalled:
+            raise KeyboardInterrupt
+
+    def _heed(self, number: int) -> None:
+        """Stop after the current step; at the second signal, now."""
+        if self.stop_requested:
+            raise KeyboardInterrupt
+        self.stop_requested = self._was_signalled = True
 
     def _run(self) -> Iterator[events.Event]:
         if self._resume is not None:
             self._restore(self._resume)
-            self._elapsed_before = float(self._resume["elapsed_s"])
+            self._elapsed_before = self._resume["elapsed_s"]
+            if self._resume.get("finished"):
+                self._schedule.begin_again(self._learner.windows.epoch, self._elapsed_before)
+                self._first_row = len(self._metrics)
+                self._save_state()  # something to roll back to
             self._files.undo_stop()
         else:
             self._learner.settle_dtype()
@@ -123,6 +162,18 @@ class Trainer:
         yield self._finish()
 
     @property
+    def _chars_per_unit(self) -> float:
+        """How many characters a character or byte of the text is; an EOS counts as one."""
+        corpus = self.corpus
+        n_ids = corpus.n_train + corpus.n_val
+        if corpus.vocabulary.unit == "char":
+            return 1.0
+        return (corpus.n_chars + n_ids - corpus.n_bytes) / n_ids
+
+    def _bits_per_char(self, loss: float) -> float:
+        return loss / math.log(2) / self._chars_per_unit
+
+    @property
     def _elapsed_s(self) -> float:
         return self._elapsed_before + time.monotonic() - self._started
 
@@ -131,7 +182,6 @@ class Trainer:
         learner, schedule, clock = self._learner, self._schedule, self._clock
         learner.network.train()
         shown = Meter(learner.device)
-        begin_s, begin = time.monotonic(), schedule.progress
         while not (schedule.is_complete or self.stop_requested):
             factor = learning_rate_factor(schedule.step, schedule.progress)
             loss, n_chars = learner.take_step(factor * self._caution.rate_scale)
@@ -144,16 +194,17 @@ class Trainer:
                 if has_diverged(self._recent.take(), schedule.step, self.model.vocab_size):
                     yield self._roll_back()
                     continue
+            if schedule.step % FADE_EVERY == 0:
+                learner.meter.fade()
             is_due = schedule.evaluation_is_due(learner.windows.served)
             if clock.is_time_to_show(REPORT_EVERY_S) or is_due:
-                done, seconds = schedule.progress - begin, time.monotonic() - begin_s
                 yield events.Progressed(
                     progress=schedule.progress,
                     step=schedule.step,
                     train_loss=shown.take(),
                     learning_rate=learner.learning_rate,
                     chars_per_s=clock.chars_per_s,
-                    eta_s=(1 - schedule.progress) * seconds / done if done > 0 else None,
+                    eta_s=clock.eta_s(schedule.progress),
                 )
             if is_due:
                 with clock.pause():
@@ -163,26 +214,28 @@ class Trainer:
         """Measure on the validation text, save, and show a sample."""
         evaluated = self._measured()
         judged = _judged(evaluated)
-        if not math.isfinite(judged):
+        if not math.isfinite(judged) or not self._is_sound:
             yield self._roll_back()
             return
         self._learner.meter.take()
         if self._best is None or judged < self._best.loss:
             evaluated = dataclasses.replace(evaluated, is_best=True)
             self._best = Best(judged, evaluated.temperature, evaluated.step)
-        self._metrics.append(metrics_row(evaluated))
+        self._metrics.append(metrics_row(evaluated, self.corpus.vocabulary.unit))
         saved = self._files.model_of(self._learner, evaluated, self._metrics)
         if evaluated.is_best:
             self._files.save_best(saved)
         elif self._schedule.is_complete:
             self._files.save_last(saved)
-        losses = [row["val_loss_nats"] for row in self._metrics if self.corpus.n_val]
-        is_shortened = self._schedule.shorten_if_rising(losses)
+        losses = [row["val_loss_nats"] for row in self._metrics[self._first_row :]]
+        is_shortened = self._schedule.shorten_if_rising([x for x in losses if x is not None])
         self._save_state()
         yield evaluated
         every = self.training.sample_every
         if every and len(self._metrics) % every == 0:
-            yield events.Sampled(text=preview(saved, seed=self._schedule.step))
+            text = preview(saved, seed=self._schedule.step)
+            if text is not None:
+                yield events.Sampled(text=text)
         if is_shortened:
             yield events.LossRises(step=self._schedule.step)
 
@@ -191,34 +244,45 @@ class Trainer:
 
         The measurement is no evaluation: all that a resumed run depends on stays as it was.
         """
-        self._save_state()
+        if self._is_sound:
+            self._save_state()  # or else the last one stays
         if self._metrics and self._metrics[-1]["step"] == self._schedule.step:
             return  # just evaluated
         evaluated = self._measured()
         judged = _judged(evaluated)
-        if math.isfinite(judged) or self._schedule.step == 0:
+        if self._is_sound and (math.isfinite(judged) or self._schedule.step == 0):
             is_best = self._best is None or judged < self._best.loss
             self._at_stop = evaluated = dataclasses.replace(evaluated, is_best=is_best)
             saved = self._files.model_of(self._learner, evaluated, self._metrics)
             (self._files.save_best_at_stop if is_best else self._files.save_last)(saved)
         yield evaluated
 
+    @property
+    def _is_sound(self) -> bool:
+        means = (self._recent.mean(), self._learner.meter.mean())
+        return self._learner.is_sound and all(math.isfinite(mean or 0.0) for mean in means)
+
     def _measured(self) -> events.Evaluated:
         """Measure the network as it is now; nothing changes."""
         learner, schedule, n_val = self._learner, self._schedule, self.corpus.n_val
-        val_loss, temperature = None, 1.0
+        val_loss, temperature, unknown_share = None, 1.0, 0.0
+        train_loss = learner.meter.mean()
         if n_val:
             is_fitted = self.training.calibrate and n_val >= CALIBRATION_CHARS
             with self._clock.reading(n_val):
                 measured = learner.measure(validation=True, temperature=None if is_fitted else 1.0)
-            val_loss, temperature = measured.loss, measured.temperature
+            temperature, unknown_share = measured.temperature, measured.unknown_share
+            val_loss = None if unknown_share == 1 else measured.loss
+        judged = train_loss if val_loss is None else val_loss
         return events.Evaluated(
             progress=schedule.progress,
             step=schedule.step,
             epoch=learner.windows.epoch,
             elapsed_s=self._elapsed_s,
-            train_loss=learner.meter.mean(),
+            train_loss=train_loss,
             val_loss=val_loss,
+            bits_per_char=None if judged is None else self._bits_per_char(judged),
+            unknown_share=unknown_share,
             temperature=temperature,
             learning_rate=learner.learning_rate,
             chars_per_s=self._clock.chars_per_s,
@@ -260,13 +324,21 @@ class Trainer:
             if self._at_stop.is_best:
                 best = Best(_judged(self._at_stop), temperature, self._at_stop.step)
         assert best is not None
-        train_loss = self._learner.measure(
+        train = self._learner.measure(
             validation=False, temperature=temperature, limit=TRAIN_LOSS_CHARS
-        ).loss
-        judgement = verdict(self._metrics, train_loss, is_complete=schedule.is_complete)
+        )
+        judgement = verdict(
+            self._metrics,
+            train,
+            self.training,
+            n_val=self.corpus.n_val,
+            is_complete=schedule.is_complete,
+        )
         self._files.add_verdict(judgement)
         if schedule.is_complete:
-            self._files.close()
+            self._save_state(is_finished=True)
+        rows = self._metrics if self._at_stop is None else [metrics_row(self._at_stop, "char")]
+        is_validated = rows[-1]["val_loss_nats"] is not None
         return events.Finished(
             reason=schedule.reason if schedule.is_complete else "interrupted",
             model_path=self.run_directory.model,
@@ -275,21 +347,24 @@ class Trainer:
             epochs=windows.epoch,
             elapsed_s=self._elapsed_s,
             best_step=best.step,
-            val_loss=best.loss if self.corpus.n_val else None,
+            val_loss=best.loss if is_validated else None,
+            bits_per_char=self._bits_per_char(best.loss if is_validated else train.loss),
             temperature=best.temperature,
-            train_loss=train_loss,
+            train_loss=train.loss,
             verdict=judgement,
             padding_share=1 - windows.served / max(1, windows.computed),
         )
 
-    def _save_state(self) -> None:
+    def _save_state(self, *, is_finished: bool = False) -> None:
         record = {
+            "finished": is_finished,
             "elapsed_s": self._elapsed_s,
             "schedule": self._schedule.state(),
             "recent": self._recent.state(),
             "caution": dataclasses.asdict(self._caution),
             "best": None if self._best is None else dataclasses.asdict(self._best),
             "metrics": self._metrics,
+            "first_row": self._first_row,
         }
         self._files.save_state(self._learner, record, self._metrics)
 
@@ -301,12 +376,18 @@ class Trainer:
         """
         self._files.restore(self._learner, record)
         try:
+            real(record["elapsed_s"])
             self._schedule.load(record["schedule"])
             self._recent.load(record["recent"])
             self._caution = Caution(**record["caution"])
-            self._best = None if record["best"] is None else Best(**record["best"])
-            self._metrics = list(record["metrics"])
-        except (LookupError, TypeError, ValueError) as error:
+            best = record["best"]
+            self._best = None
+            if best is not None:
+                loss, temperature = real(best["loss"]), real(best["temperature"])
+                self._best = Best(loss, temperature, whole(best["step"]))
+            self._metrics = checked_metrics(record["metrics"], self.corpus.vocabulary.unit)
+            self._first_row = whole(record["first_row"], high=len(self._metrics))
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise unfit(self.run_directory.resume, error) from error
 
     def _started_event(self) -> events.Started:
@@ -316,6 +397,10 @@ class Trainer:
             training=self.training,
             n_train=corpus.n_train,
             n_val=corpus.n_val,
+            unit=corpus.vocabulary.unit,
+            chars_per_unit=self._chars_per_unit,
+            files_read=corpus.n_files,
+            files_left_out=corpus.n_left_out,
             batch_size=windows.batch_size,
             bptt=windows.bptt,
             device=str(self._learner.device),
@@ -336,10 +421,15 @@ def _judged(evaluated: events.Evaluated) -> float:
     return math.inf if loss is None else loss
 
 
-def preview(saved: SavedModel, seed: int) -> str:
-    """Return a short text by a model, from the engine that `charrnn sample` uses."""
+def preview(saved: SavedModel, seed: int) -> str | None:
+    """Return a short text by a model, from the engine that `charrnn sample` uses; None if it cannot
+    write one, which is no reason to stop."""
     engine = Engine(saved.config, saved.weights)
     options = SamplingConfig(length=PREVIEW_CHARS, seed=seed)
-    start = read_prompt(engine, saved.vocabulary.encode(""))
-    request = Request(start, prompt="", temperature=PREVIEW_TEMPERATURE, index=0)
-    return Stream(engine, saved.vocabulary, request, options).sample().text
+    try:
+        with np.errstate(all="ignore"):  # a relu network may overflow beyond a window
+            start = read_prompt(engine, saved.vocabulary.encode(""))
+            request = Request(start, prompt="", temperature=PREVIEW_TEMPERATURE, index=0)
+            return Stream(engine, saved.vocabulary, request, options).sample().text
+    except CharRNNError:
+        return None

@@ -1,42 +1,62 @@
-"""What the curve of a run says."""
+"""What a run has shown, and what was measured to help where it shows that.
+
+`benchmarks/verdicts.py` trains on texts of several kinds, does what the verdict advises, and prints
+what that brought; docs/recipes.md has its figures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charrnn.events import Verdict
+from charrnn.config import TrainingConfig
+from charrnn.events import Advice, Verdict
+from charrnn.training.loss import Measured
+from charrnn.training.schedule import WARMUP_STEPS
 
+LEAST_VALIDATION = 1_000
+"""Characters of validation text below which a difference of losses is mostly chance."""
 OVERFIT_RISE = 0.01
 """Nats the validation loss has risen from its lowest before we call it overfitting."""
-WIDE_GAP = 0.25
-"""Nats between training and validation loss that more dropout would narrow."""
-NARROW_GAP = 0.03
-"""Nats below which the model has learned no more of the training text than of the rest."""
-FEW_EPOCHS = 2.0
-"""Epochs before which a model has not seen enough of its text."""
+LEARNED = 0.05
+"""Nats below the unigram entropy from which a network has learned more than frequencies."""
+MORE_EPOCHS = 30.0
+"""Epochs up to which reading the text as often once more helped in all we measured."""
+DROPOUT_EPOCHS = 10.0
+"""Epochs from which dropout helped a network that overfits without it."""
 
 
 def verdict(
-    curve: Sequence[Mapping[str, Any]], train_loss: float, *, is_complete: bool = True
+    curve: Sequence[Mapping[str, Any]],
+    train: Measured,
+    training: TrainingConfig,
+    *,
+    n_val: int,
+    is_complete: bool = True,
 ) -> Verdict:
     """Judge a run.
 
     Args:
         curve: the rows of metrics.jsonl.
-        train_loss: nats per character on the training text, measured like validation.
+        train: loss on the training text, measured as on the validation text.
+        training: how it was trained.
+        n_val: characters of the validation text.
         is_complete: it was trained to its end, with the learning rate brought down.
     """
     if not is_complete:
         return Verdict(judgement="interrupted")
     losses = [row["val_loss_nats"] for row in curve if row["val_loss_nats"] is not None]
+    if train.loss > train.unigram - LEARNED:
+        advice: Advice | None = "more training" if curve[-1]["step"] < WARMUP_STEPS else None
+        return Verdict(judgement="not learned", advice=advice, epochs=curve[-1]["epoch"])
     if not losses:
         return Verdict(judgement="no validation")
-    rise, gap, epochs = losses[-1] - min(losses), losses[-1] - train_loss, curve[-1]["epoch"]
+    if n_val < LEAST_VALIDATION:
+        return Verdict(judgement="little validation", n_val=n_val)
+    rise, gap, epochs = losses[-1] - min(losses), losses[-1] - train.loss, curve[-1]["epoch"]
     if rise > OVERFIT_RISE:
-        return Verdict(judgement="overfits", amount=rise)
-    if gap > WIDE_GAP:
-        return Verdict(judgement="wide gap", amount=gap)
-    if epochs < FEW_EPOCHS:
-        return Verdict(judgement="few epochs", amount=epochs)
-    return Verdict(judgement="narrow gap" if gap < NARROW_GAP else "good", amount=gap)
+        is_bare = training.dropout == training.recurrent_dropout == 0
+        advice = "dropout" if is_bare and epochs >= DROPOUT_EPOCHS else None
+        return Verdict(judgement="overfits", advice=advice, epochs=epochs, gap=gap, rise=rise)
+    advice = "more training" if epochs <= MORE_EPOCHS else None
+    return Verdict(judgement="sound", advice=advice, epochs=epochs, gap=gap, rise=rise)

@@ -1,0 +1,74 @@
+"""Locks on files, which the system lets go of when their process ends, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+
+class RunLock:
+    """A file that one process at a time holds.
+
+    A file system without locks leaves every run unlocked.
+
+    Raises:
+        BlockingIOError: another process, or another run of this one, holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the file if needed and take it."""
+        self._path, self._file = path, -1
+        while self._file < 0:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            try:
+                take_lock(file)
+                # its last owner may have removed the file between the two calls
+                if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
+                    self._file = file
+            finally:
+                if self._file < 0:
+                    os.close(file)
+
+    def release(self) -> None:
+        """Remove the file and let go of it; a second time does nothing."""
+        if self._file < 0:
+            return
+        file, self._file = self._file, -1
+        if os.name != "nt":  # there, a file in use cannot be removed
+            self._path.unlink(missing_ok=True)
+        os.close(file)
+        if os.name == "nt":
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+
+    def __del__(self) -> None:
+        """Let go when nobody uses the run any more; the file is left to the next owner."""
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def take_lock(file: int) -> None:
+    """Take an exclusive lock on an open file without waiting.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        except OSError as error:
+            raise BlockingIOError(*error.args) from error
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
