@@ -17,7 +17,10 @@ PLAIN = TrainingConfig(steps=1000)
 
 
 def judged(losses, train_loss, *, epochs=9.0, steps=1000, n_val=5000, training=PLAIN):
-    curve = [{"val_loss_nats": loss, "epoch": epochs, "step": steps} for loss in losses]
+    curve = [
+        {"val_loss_nats": loss, "epoch": epochs, "step": steps, "unknown_share": 0.0}
+        for loss in losses
+    ]
     train = Measured(train_loss, unigram=3.0)
     return verdict(curve, train, training, n_val=n_val)
 
@@ -55,7 +58,7 @@ def test_dropout_is_not_advised_to_who_has_it():
 
 
 def test_a_stopped_run_is_judged_at_its_end_only():
-    curve = [{"val_loss_nats": 1.5, "epoch": 3.0, "step": 90}]
+    curve = [{"val_loss_nats": 1.5, "epoch": 3.0, "step": 90, "unknown_share": 0.0}]
     found = verdict(curve, Measured(1.4), PLAIN, n_val=5000, is_complete=False)
     assert found == Verdict(judgement="interrupted")
 
@@ -78,3 +81,13 @@ def test_a_network_that_its_settings_have_killed_is_no_case_for_more_training(pr
 def test_three_characters_are_too_few_to_judge_by(prepare):
     trainer = prepare(texts.english(3000), steps=30, val_fraction=0.001)
     assert list(trainer.run())[-1].verdict == Verdict(judgement="little validation", n_val=3)
+
+
+def test_a_validation_text_of_many_unknown_characters_is_not_judged_by():
+    rows = [
+        {"val_loss_nats": loss, "epoch": 9.0, "step": 900, "unknown_share": 0.3}
+        for loss in (2.0, 2.5)
+    ]
+    train = Measured(1.5, 1.0, unigram=3.0)
+    found = verdict(rows, train, TrainingConfig(steps=900), n_val=5000)
+    assert found.judgement == "no validation"

@@ -10,7 +10,8 @@ from charrnn.scoring.score import bits
 
 VERDICTS = {
     "interrupted": "the run was stopped before its end and can only be judged there",
-    "no validation": "without validation text, over- and underfitting cannot be told apart",
+    "no validation": "without validation text of characters that the training text has, over- and "
+    "underfitting cannot be told apart",
     "little validation": "the validation text of {n_val:,} {units} is too short to judge by",
     "not learned": "the network has learned no more than how often each {unit} occurs",
     "overfits": "the model overfits: after {epochs:.3g} epochs, validation loss was {rise:.3f} "

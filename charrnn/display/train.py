@@ -225,9 +225,10 @@ class TrainingDisplay:
         elif isinstance(event, events.Evaluated) and not self._has_warned:
             self._has_warned = True
             if event.unknown_share >= SHOWN_UNKNOWN:
+                judge = "by the others" if event.val_loss is not None else "by its training loss"
                 yield (
                     f"{event.unknown_share:.0%} of the validation text are characters that the "
-                    "training text lacks, and the model is judged by the others: try another "
+                    f"training text lacks, and the model is judged {judge}: try another "
                     "--val-fraction, a --held-out file, or --documents"
                 )
 

@@ -40,13 +40,15 @@ from charrnn.training.schedule import (
     learning_rate_factor,
 )
 from charrnn.training.system import on_signals
-from charrnn.training.verdict import verdict
+from charrnn.training.verdict import UNFAMILIAR, verdict
 
 FADE_EVERY = 64
 """Steps after which the training loss shown counts earlier ones half."""
 REPORT_EVERY_S = 0.2
 CALIBRATION_CHARS = 2_000
 """Characters of validation text below which no temperature is fitted."""
+MOST_UNKNOWN = 0.5
+"""Share of unknown characters beyond which a validation text counts as none."""
 PREVIEW_CHARS, PREVIEW_TEMPERATURE = 160, 0.8
 
 
@@ -228,7 +230,9 @@ class Trainer:
         elif self._schedule.is_complete:
             self._files.save_last(saved)
         losses = [row["val_loss_nats"] for row in self._metrics[self._first_row :]]
-        is_shortened = self._schedule.shorten_if_rising([x for x in losses if x is not None])
+        is_shortened = evaluated.unknown_share <= UNFAMILIAR and self._schedule.shorten_if_rising(
+            [loss for loss in losses if loss is not None]
+        )
         self._save_state()
         yield evaluated
         every = self.training.sample_every
@@ -271,8 +275,9 @@ class Trainer:
             is_fitted = self.training.calibrate and n_val >= CALIBRATION_CHARS
             with self._clock.reading(n_val):
                 measured = learner.measure(validation=True, temperature=None if is_fitted else 1.0)
-            temperature, unknown_share = measured.temperature, measured.unknown_share
-            val_loss = None if unknown_share == 1 else measured.loss
+            unknown_share = measured.unknown_share
+            if unknown_share <= MOST_UNKNOWN:
+                val_loss, temperature = measured.loss, measured.temperature
         judged = train_loss if val_loss is None else val_loss
         return events.Evaluated(
             progress=schedule.progress,

@@ -16,6 +16,9 @@ from charrnn.training.schedule import WARMUP_STEPS
 
 LEAST_VALIDATION = 1_000
 """Characters of validation text below which a difference of losses is mostly chance."""
+UNFAMILIAR = 0.1
+"""Share of unknown characters in the validation text beyond which the known ones between them say
+little about a model."""
 OVERFIT_RISE = 0.01
 """Nats the validation loss has risen from its lowest before we call it overfitting."""
 LEARNED = 0.05
@@ -49,7 +52,7 @@ def verdict(
     if train.loss > train.unigram - LEARNED:
         advice: Advice | None = "more training" if curve[-1]["step"] < WARMUP_STEPS else None
         return Verdict(judgement="not learned", advice=advice, epochs=curve[-1]["epoch"])
-    if not losses:
+    if not losses or curve[-1]["unknown_share"] > UNFAMILIAR:
         return Verdict(judgement="no validation")
     if n_val < LEAST_VALIDATION:
         return Verdict(judgement="little validation", n_val=n_val)
