@@ -11,6 +11,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import io
 import re
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,14 @@ _SHARED = {
 }
 settings.register_profile("random", **_SHARED)
 settings.register_profile("ci", derandomize=True, **_SHARED)
+for _name, _default in (
+    ("SIGINT", signal.default_int_handler),
+    ("SIGTERM", signal.SIG_DFL),
+    ("SIGHUP", signal.SIG_DFL),
+):  # whoever started the tests may ignore signals, and charrnn leaves those ignored
+    if signal.getsignal(getattr(signal, _name, signal.SIGTERM)) == signal.SIG_IGN:
+        signal.signal(getattr(signal, _name), _default)
+
 settings.load_profile("ci" if os.environ.get("CI") else "random")
 
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzé—ж中"
@@ -45,7 +54,7 @@ ACTIVE = re.compile(
 )
 """What acts on a terminal, except the colours that are ours."""
 
-COMMENTARY = re.compile(r"(seed \d|model |page )")
+COMMENTARY = re.compile(r"(seed \d|model |page |the end of a text)")
 """Which model, which seed: said on stderr before anything can go wrong."""
 
 TINY_RUN = (

@@ -153,7 +153,7 @@ def test_new_samples_only(charrnn, tiny_model, tmp_path):
     marked = charrnn(*given, "--num", 100, "--check-novelty", "corpus")
     whole = [one["is_whole_document"] for one in records(marked)]
     assert 0 < sum(whole) < 100
-    assert f"copied in all: {sum(whole)} of 100 samples" in marked.err
+    assert f"of 100 samples {sum(whole)} are whole documents of the corpus" in marked.err
     new = records(charrnn(*given, "--num", 5, "--check-novelty", "corpus", "--new-only"))
     assert [one["index"] for one in new] == [k for k in range(100) if not whole[k]][:5]
     greedy = charrnn(*given, "--greedy").out

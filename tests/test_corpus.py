@@ -706,3 +706,10 @@ def test_characters_are_characters_in_a_byte_model_too(encoded, unit, documents)
     line_ends = 2 * (documents == "none")
     assert (corpus.n_chars, corpus.n_bytes) == (6 + line_ends, 12 + line_ends)
     assert corpus.mean_line == pytest.approx(corpus.n_chars / (1 + line_ends))
+
+
+def test_a_directory_gives_its_own_name(write, tmp_path):
+    write("a text", "poems/0.txt")
+    assert find_sources([tmp_path / "poems"]).stem == "poems"
+    assert find_sources([tmp_path / "poems" / "0.txt"]).stem == "0"
+    assert find_sources(["-"]).stem == "stdin"

@@ -140,7 +140,9 @@ def test_a_run_is_judged_at_its_end_only(prepare):
     trainer = prepare(texts.english(4000), steps=100)
     event = stop_halfway(trainer)
     assert event.verdict.judgement == "interrupted"
-    assert "the run was stopped before its end" in shown(trainer.run_directory.path)
+    assert "the run was stopped early, and is judged at its end" in shown(
+        trainer.run_directory.path
+    )
     finished = list(prepare_resume([], out=trainer.run_directory.path).run())[-1]
     assert finished.verdict.judgement != "interrupted"
     kept = load_model(trainer.run_directory.model).training["verdict"]

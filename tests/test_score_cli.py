@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -420,3 +421,21 @@ def test_a_page_shows_no_path(score, charrnn, tmp_path, tiny_model_path):
         assert f'<p class="model">{name}</p>' in made
         assert "secret" not in made
         assert tmp_path.name not in made
+
+
+def test_a_comparison_does_not_depend_on_the_order_of_the_models(charrnn, tiny_model, tmp_path):
+    """One model has learned where texts end, the other has not: ends do not count."""
+    lines = dataclasses.replace(tiny_model, text=TextConfig(documents="line"))
+    other = {name: 0.8 * array for name, array in tiny_model.weights.items()}
+    save_model(tmp_path / "text.safetensors", tiny_model)
+    save_model(tmp_path / "lines.safetensors", dataclasses.replace(lines, weights=other))
+    found = []
+    for models in (
+        ("text.safetensors", "lines.safetensors"),
+        ("lines.safetensors", "text.safetensors"),
+    ):
+        result = charrnn("compare", *models, "abc", "de", "--format", "jsonl")
+        assert "the end of a text is not counted" in result.err
+        found.append(json.loads(result.out)["difference"])
+    assert found[0] == pytest.approx(-found[1])
+    assert abs(found[0]) > 1e-3

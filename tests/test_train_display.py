@@ -153,7 +153,7 @@ def test_the_end_says_how_good_the_model_is_and_what_to_type():
     done, best, command, again = shown(FINISHED)
     assert done == (
         "Done after 1m 31s and 3 epochs: validation 2.000 nats/char (2.89 bits/char) at step 30; "
-        "validation loss was at its lowest after 3 epochs, 0.05 nats above the training loss; "
+        "after 3 epochs, validation loss was 0.05 nats above the training loss, and at its lowest; "
         "more training would help."
     )
     assert best.endswith("; now type:")
@@ -226,7 +226,10 @@ def test_warnings_are_yellow_and_in_quiet_runs_too(event, warning):
 @pytest.mark.parametrize(
     ("event", "note"),
     [
-        (changed(STARTED, batch_size=3, bptt=9), "short: 3 rows of 9 characters instead of 16 of"),
+        (
+            changed(STARTED, batch_size=3, bptt=9),
+            "short: the batch is 3 × 9 characters instead of 16 × 64",
+        ),
         (changed(STARTED, encodings=("UTF-8", "cp1252")), "the text was read as cp1252"),
         (changed(STARTED, newlines=("\n", "\r\n")), r"line ends \r\n became \n"),
         (changed(STARTED, looks_like_list=True), "with --documents line the model learns"),

@@ -46,6 +46,7 @@ def compare(
     """
     from charrnn.api import load
     from charrnn.display.score import show_comparison, tell_about
+    from charrnn.display.terminal import say
     from charrnn.scoring.compare import compare as compare_scores
 
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
@@ -57,11 +58,13 @@ def compare(
             "the two models bring text into different Unicode forms, and so score different texts: "
             "they cannot be compared"
         )
-    scorers: list[Scorer] = []
-    for model in models:  # the second counts ends if the first does
-        decided = scorers[0].eos if scorers else eos
-        rules = options.make_scorer(model, eos=decided, on_unknown=on_unknown, context=text_before)
-        scorers.append(rules)
+    if eos is None:  # ends count if both models have learned where texts end
+        eos = all(model.ends_count for model in models)
+        say(f"the end of a text is {'counted (--eos)' if eos else 'not counted (--no-eos)'}")
+    scorers = [
+        options.make_scorer(model, eos=eos, on_unknown=on_unknown, context=text_before)
+        for model in models
+    ]
     documents = list(given.documents(models[0].saved.vocabulary.unit))
     scores = _scores(scorers, documents)
     vocabularies = (scorers[0].vocabulary, scorers[1].vocabulary)

@@ -103,8 +103,10 @@ def score(
         raise ConfigError("--html shows the model as it is, not --adapt: ask for one")
     if whole and sort:
         raise ConfigError("--sort ranks several texts, and --whole is one")
-    if rows is not None and (not whole or html is not None or context):
-        raise ConfigError("--rows needs --whole, and excludes --html and --context")
+    if rows is not None and not whole:
+        raise ConfigError("--rows needs --whole: it reads one long text in pieces")
+    if rows is not None and (html is not None or context):
+        raise ConfigError("--rows excludes --html and --context: leave them out")
     if rows is not None and rows < 1:
         raise ConfigError(f"must be at least 1, got {rows}", field="rows")
     if warmup is not None and rows is None:

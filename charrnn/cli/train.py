@@ -110,7 +110,7 @@ def train(
     resume: bool = output(
         False,
         "--resume",
-        "Continue the run of this corpus (or of --name, --out); a finished one "
+        "Continue the unfinished run of this corpus (or of --name, --out); a finished one, named, "
         "under a further limit.",
     ),
     quiet: bool = output(False, "--quiet -q", "Show warnings and errors only."),

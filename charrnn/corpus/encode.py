@@ -109,7 +109,7 @@ def _encode(
         finally:
             draft_path.unlink(missing_ok=True)
     record = {
-        "name": sources[0].stem,
+        "name": sources.stem,
         "config": config.to_dict(),
         "n_files": len(sources) + len(validation),
         "n_left_out": sources.n_left_out + validation.n_left_out,

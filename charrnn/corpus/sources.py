@@ -71,6 +71,9 @@ class Sources(list[Source]):
 
     n_left_out = 0
 
+    stem = "text"
+    """A short name for runs: that of the first file or directory given."""
+
 
 def names(sources: Sequence[Source]) -> str:
     """Name the inputs in a message."""
@@ -122,6 +125,9 @@ def find_sources(
         first.setdefault(source.identity, source)
     once = Sources(first.values())
     once.n_left_out = sources.n_left_out + len(sources) - len(once)
+    given = os.fspath(paths[0])
+    is_folder = given != STDIN and os.path.isdir(given)
+    once.stem = Path(given).resolve().name or "text" if is_folder else sources[0].stem
     return once
 
 

@@ -9,15 +9,15 @@ from charrnn.events import Verdict
 from charrnn.scoring.score import bits
 
 VERDICTS = {
-    "interrupted": "the run was stopped before its end and can only be judged there",
+    "interrupted": "the run was stopped early, and is judged at its end",
     "no validation": "without validation text of characters that the training text has, over- and "
     "underfitting cannot be told apart",
     "little validation": "the validation text of {n_val:,} {units} is too short to judge by",
     "not learned": "the network has learned no more than how often each {unit} occurs",
     "overfits": "the model overfits: after {epochs:.3g} epochs, validation loss was {rise:.3f} "
     "nats above its lowest, and the model of that point is kept",
-    "sound": "validation loss was at its lowest after {epochs:.3g} epochs, {gap:.2f} nats "
-    "{side} the training loss",
+    "sound": "after {epochs:.3g} epochs, validation loss was {gap:.2f} nats {side} the training "
+    "loss{lowest}",
 }
 ADVICE = {
     "more training": "more training would help",
@@ -78,5 +78,6 @@ def verdict(found: Verdict, unit: Unit = "char") -> str:
         rise=found.rise,
         gap=abs(found.gap),
         side="above" if found.gap >= 0 else "below",
+        lowest=", and at its lowest" if found.rise == 0 else "",
     )
     return sentence if found.advice is None else f"{sentence}; {ADVICE[found.advice]}"

@@ -74,8 +74,8 @@ def show_samples(
             _write((sample.prompt if echo else "", "bold"), raw=raw)
             _write(*_marked(sample.text, novelty), raw=raw)
             sys.stdout.flush()
-            if novelty is not None:
-                say(_report(novelty))
+            if novelty is not None and (report := _report(novelty)):
+                say(report)
     finally:
         if len(found) > 1:
             say(_total(found))
@@ -111,9 +111,13 @@ def _copied(novelty: Novelty) -> dict[str, object]:
 
 
 def _report(novelty: Novelty) -> str:
-    whole = "copied: a whole document of the corpus; " if novelty.is_whole_document else "copied: "
+    """Say what of a sample is copied; nothing of one too short to have a copied passage."""
+    if novelty.is_whole_document:
+        return "copied: this is a whole document of the corpus"
+    if len(novelty.longest) < novelty.n_chars < RUN:
+        return ""
     return (
-        f"{whole}{novelty.copied_share:.1%} of the characters are in passages of {RUN} or more "
+        f"copied: {novelty.copied_share:.1%} of the characters are in passages of {RUN} or more "
         f"that occur in the corpus; the longest passage has {len(novelty.longest)}: "
         f"'{visible_text(novelty.longest, SHOWN_COPY)}'"
     )
@@ -123,11 +127,11 @@ def _total(found: list[Novelty]) -> str:
     """Say how much of several samples is copied."""
     n_chars = sum(one.n_chars for one in found)
     n_copied = sum(one.n_copied for one in found)
-    n_with = sum(bool(one.spans) for one in found)
     n_whole = sum(one.is_whole_document for one in found)
+    n_with = sum(bool(one.spans) and not one.is_whole_document for one in found)
     return (
-        f"copied in all: {n_with:,} of {len(found):,} samples have a copied passage or are a whole "
-        f"document of the corpus ({n_whole:,}); {n_copied / max(n_chars, 1):.1%} of all characters"
+        f"of {len(found):,} samples {n_whole:,} are whole documents of the corpus and {n_with:,} "
+        f"others have a copied passage: {n_copied / max(n_chars, 1):.1%} of all characters"
     )
 
 

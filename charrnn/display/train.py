@@ -283,8 +283,8 @@ def _notes(event: events.Event) -> Iterator[str]:
     asked, used = (event.training.batch_size, event.training.bptt), (event.batch_size, event.bptt)
     if asked != used:
         yield (
-            f"the text is short: {used[0]} rows of {used[1]} {UNITS[event.unit][1]} instead of "
-            f"{asked[0]} of {asked[1]}"
+            f"the text is short: the batch is {used[0]} × {used[1]} {UNITS[event.unit][1]} "
+            f"instead of {asked[0]} × {asked[1]}"
         )
     unusual = [encoding for encoding in event.encodings if encoding != "UTF-8"]
     if unusual:

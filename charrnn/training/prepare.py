@@ -86,7 +86,7 @@ def prepare_training(
     if initial is not None:
         given = {"learning_rate": FINE_TUNING_RATE, **given, **_decided_by(initial, given)}
     text = CorpusConfig(split_seed=given.get("seed", 0), **_part(CorpusConfig, given))
-    name_of_text = find_sources(paths, text.glob)[0].stem
+    name_of_text = find_sources(paths, text.glob).stem
     with on_signals(interrupt), ExitStack() as undo:
         run = new_run(name_of_text, out=out, name=name)
         undo.callback(run.discard)

@@ -61,5 +61,5 @@ def verdict(
         is_bare = training.dropout == training.recurrent_dropout == 0
         advice = "dropout" if is_bare and epochs >= DROPOUT_EPOCHS else None
         return Verdict(judgement="overfits", advice=advice, epochs=epochs, gap=gap, rise=rise)
-    advice = "more training" if epochs <= MORE_EPOCHS else None
+    advice = "more training" if epochs <= MORE_EPOCHS and rise == 0 else None
     return Verdict(judgement="sound", advice=advice, epochs=epochs, gap=gap, rise=rise)
