@@ -855,3 +855,10 @@ def test_signals_end_sampling_as_ctrl_c_does(tiny_model_path, tmp_path, name):
     result = end(process)
     result.assert_one_error(130, "interrupted")
     assert (first + result.out).endswith("\n")
+
+
+def test_a_path_in_a_message_keeps_its_blanks(charrnn, text, tmp_path):
+    make = tmp_path / "x  y"
+    make.mkdir()
+    (make / "model.safetensors").write_bytes(b"mine")
+    charrnn("train", text, "--out", "x  y").assert_one_error(1, "x  y already holds a run")

@@ -384,3 +384,19 @@ def test_a_name_is_no_path(name):
 def test_a_name_and_a_directory_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match="--out and --name"):
         new_run("text", name="x", out=tmp_path / "y")
+
+
+def test_a_run_gets_out_of_the_way_of_files_and_long_names(here):
+    make(here / "runs" / "play")
+    assert new_run("play").path.as_posix() == "runs/play-2"
+    (here / "runs" / "verse").symlink_to("/nowhere/at/all")
+    assert new_run("verse").path.as_posix() == "runs/verse-2"
+    first, second = new_run("é" * 127), new_run("é" * 127)
+    assert (first.path.name, second.path.name) == ("é" * 100, "é" * 100 + "-2")
+
+
+def test_a_dangling_link_does_not_hide_a_run(here, tiny_model):
+    run = here / "runs" / "play"
+    save_model(run / "model.safetensors", tiny_model)
+    (run / "link").symlink_to("/nowhere/at/all")
+    assert [one.path.name for one in list_runs(here / "runs")] == ["play"]

@@ -173,8 +173,10 @@ def run() -> int:
             message, code = _explain(error)
             if type(error).__name__ == "NoArgsIsHelpError":  # no command: the message is the help
                 say(message)
-            else:  # it may quote anything
-                say(f"charrnn: {visible_text(' '.join(message.split()), LONGEST_MESSAGE)}")
+            else:  # it may quote anything, blanks in paths included
+                if not isinstance(error, CharRNNError):
+                    message = " ".join(message.split())
+                say(f"charrnn: {visible_text(message, LONGEST_MESSAGE)}")
     if lacking:
         say(
             f"characters that {' and '.join(sorted(lacking))} has no code for were written as ?; "

@@ -39,6 +39,8 @@ MAX_RECORD_BYTES = 1 << 20
 """Of `run.json`."""
 SHOWN_CHARACTERS = 200
 """Of a text in a record, which may be anything."""
+MAX_NAME_BYTES = 200
+"""Of a run named after its corpus: room for a number within what a directory's name may have."""
 BUILTIN = "builtin"
 """What the bundled model is called wherever a model is asked for."""
 BUILTIN_MODEL = Path(__file__).with_name("builtin.safetensors")
@@ -220,7 +222,7 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
     number = 1
     while True:
         path = DEFAULT_ROOT / (stem if number == 1 else f"{stem}-{number}")
-        if not RunDirectory(path).is_taken:
+        if not RunDirectory(path).is_taken and (path.is_dir() or not os.path.lexists(path)):
             with contextlib.suppress(RunError):  # a running one, or a folder of other files
                 return _claim_new(path)
         number += 1
@@ -372,7 +374,8 @@ def _named_path(out: Path | None, name: str | None) -> Path:
 
 def _slug(name: str) -> str:
     """Make a corpus name safe as a directory name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    return safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "run"
 
 
 def _newest_first(root: Path, name: str) -> list[Path]:
@@ -432,7 +435,7 @@ def _summary(run: RunDirectory) -> RunSummary:
         state = "interrupted"
     training = {} if model is None else model.training
     record, corpus = run.read_record(), training.get("corpus")
-    written = max(p.stat().st_mtime for p in (run.path, *run.path.iterdir()))
+    written = max(p.lstat().st_mtime for p in (run.path, *run.path.iterdir()))
     dated = datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")
     named = corpus.get("name") if isinstance(corpus, dict) else None
     return RunSummary(
