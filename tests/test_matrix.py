@@ -286,6 +286,7 @@ def check_the_rest(charrnn, case, saved, tmp_path):
 
     merged = charrnn("merge", "run", "other.safetensors", "--out", "both")
     assert merged.code == 0, merged.err
+    assert ("--total" if case["documents"] == "line" else "--whole") in merged.err
     model = load(tmp_path / "both")
     assert model.saved.config.members == 2 * case["members"]
     assert [len(s.text) for s in model.sample(num=3, seed=1, length=5, min_length=5)] == [5] * 3

@@ -39,5 +39,7 @@ def merge(
     say(f"{architecture(config)}; {count(config.num_parameters())} parameters")
     say(f"model {merged.path}")
     say(f"its members: {pasted(['charrnn', 'info', str(run)])}")
-    scoring = pasted(["charrnn", "score", "-m", str(run), "--file", "HELD_OUT_TEXT", "--whole"])
-    say(f"how good it is: {scoring}")
+    scoring = ["charrnn", "score", "-m", str(run), "--file", "HELD_OUT_TEXT"]
+    # lines are documents of their own to a model of lines
+    scoring += ["--total"] if merged.saved.text.documents == "line" else ["--whole"]
+    say(f"how good it is: {pasted(scoring)}")
