@@ -56,7 +56,7 @@ TIMINGS = ("elapsed_s", "chars_per_s")
 OPTIONAL = ("train_loss_nats", "val_loss_nats", "bits_per_char")
 OPTIMIZER_ARRAYS = {Muon: ("momentum", "update"), AdamW: ("step", "exp_avg", "exp_avg_sq")}
 MOST_ROWS = 100_000
-"""Of the metrics: no run has so many evaluations."""
+"""Of the metrics: more evaluations than any run makes."""
 
 
 def versions() -> dict[str, str]:
