@@ -16,12 +16,12 @@ import safetensors.numpy
 
 from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
 from charrnn.storage import runs
+from charrnn.storage.listing import list_runs
 from charrnn.storage.model_file import save_model
 from charrnn.storage.runs import (
     BUILTIN_MODEL,
     RunDirectory,
     find_model,
-    list_runs,
     new_run,
     take_over,
     unfinished_runs,

@@ -18,7 +18,7 @@ def list_(
     """List the runs and their models, the one begun last first."""
     from charrnn.display.listing import show_runs
     from charrnn.display.terminal import say
-    from charrnn.storage.runs import list_runs
+    from charrnn.storage.listing import list_runs
 
     runs = list_runs(folder)
     show_runs(runs, format_or_default(output_format))

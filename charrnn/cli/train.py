@@ -113,7 +113,7 @@ def train(
         "Continue the unfinished run of this corpus (or of --name, --out); a finished one, named, "
         "under a further limit.",
     ),
-    quiet: bool = output(False, "--quiet -q", "Show warnings and errors only."),
+    quiet: bool = output(False, "--quiet -q", "Show only warnings, errors and the result."),
     **settings: Any,
 ) -> None:
     """Train a model on a text: charrnn train shakespeare.txt.

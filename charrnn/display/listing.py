@@ -8,12 +8,11 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.text import Text
 
+from charrnn.display.format import UNITS
 from charrnn.display.heatmap import new_table
 from charrnn.display.records import Records
 from charrnn.display.terminal import visible_text
-from charrnn.storage.runs import RunSummary
-
-UNITS = {"char": "character", "byte": "byte"}
+from charrnn.storage.listing import RunSummary
 
 
 def show_runs(runs: Sequence[RunSummary], output: str) -> None:
@@ -39,7 +38,7 @@ def show_runs(runs: Sequence[RunSummary], output: str) -> None:
         loss = (
             ""
             if run.val_loss is None
-            else f"{run.val_loss:.3f} nats per {UNITS[run.unit or 'char']}"
+            else f"{run.val_loss:.3f} nats per {UNITS[run.unit or 'char'][0]}"
         )
         bits = "" if run.bits_per_char is None else f"{run.bits_per_char:.3f}"
         several = f", {run.members} members" if (run.members or 1) > 1 else ""
