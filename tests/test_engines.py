@@ -223,7 +223,7 @@ def test_a_batch_may_become_empty(cell, layers, embedding, members, has_table, m
 def test_the_largest_weights_of_a_file_overflow_nowhere_but_in_the_relu_rnn(
     cell, embedding, members
 ):
-    """Its states have no bound: its logits say so, and no warning does."""
+    """Its states have no bound: its logits say so, and no floating-point error does."""
     config = reference.make_config(cell, layers=2, embedding=embedding, members=members)
     weights = {
         name: np.sign(array) * np.float32(MAX_WEIGHT)

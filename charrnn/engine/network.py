@@ -42,7 +42,8 @@ def target_logprobs(logits: NDArray[Any], targets: NDArray[Any]) -> Floats:
 
 TABLE_BYTES = 1 << 27
 QUIETLY = np.errstate(over="ignore", invalid="ignore")
-"""For the relu RNN, whose states have no bound and may overflow: who reads the logits sees it."""
+"""The states of a relu RNN have no bound and may overflow: who reads the logits sees it. And a BLAS
+may raise the flags on values beside an array, of which nothing reaches the product."""
 
 
 class State:
@@ -82,6 +83,7 @@ class State:
         inner = [engine.layers[k].bind_inner(self.layers[k]) for k in range(1, len(self.layers))]
         logits, output = engine.bind_output(h)
 
+        @QUIETLY
         def step(ids: Any) -> Array:
             first(first_input(ids))
             for advance in inner:
@@ -89,7 +91,7 @@ class State:
             output()
             return logits
 
-        return QUIETLY(step) if engine.config.nonlinearity == "relu" else step
+        return step
 
     def assign(self, other: State, rows: Any = slice(None)) -> None:
         """Copy another state of the same network into this one.
@@ -169,6 +171,7 @@ class Engine:
         """The same as `[V, M, G·H]`, where what one stream reads of an id is one row."""
         return np.ascontiguousarray(self._table.swapaxes(0, 1))
 
+    @QUIETLY
     def bind_first_input(self, batch: int | None) -> Callable[[Any], Array]:
         """Return the call from one id, or `[batch]` ids, to the first layer's projected input."""
         if not self._has_table:
