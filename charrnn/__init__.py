@@ -11,16 +11,16 @@ Importing charrnn imports neither torch nor NumPy; they come with the first use.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from charrnn.api import load, merge, train
+    from charrnn.api import load, merge, resume, train
     from charrnn.model import CharModel
 
 __version__ = "0.1.0"
-__all__ = ["CharModel", "__version__", "load", "merge", "train"]
+__all__ = ["CharModel", "__version__", "load", "merge", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
     """Import the Python interface when it is first used."""
-    if name in ("CharModel", "load", "merge", "train"):
+    if name in ("CharModel", "load", "merge", "resume", "train"):
         from charrnn import api  # which knows CharModel as well
 
         return getattr(api, name)

@@ -1,13 +1,12 @@
-"""The verbs for Python: `load(path)` gives a model that samples and scores; `train`; `merge`."""
+"""Verbs for Python: `load` gives a model that samples and scores; `train`, `resume`, `merge`."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from charrnn.config import (
     Cell,
@@ -29,6 +28,9 @@ from charrnn.model import CharModel
 from charrnn.storage.merge import merge_models, require_different
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.storage.runs import find_model, new_run
+
+if TYPE_CHECKING:
+    from charrnn.training.trainer import Trainer
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -147,31 +149,87 @@ def train(
     Raises:
         ConfigError: a setting is out of range or of the wrong type.
         CharRNNError: the corpus or the run directory is unusable.
-        KeyboardInterrupt: the run was interrupted; it is saved, and `charrnn train --resume`
-            continues it.
+        KeyboardInterrupt: the run was interrupted; it is saved, and `resume` continues it.
     """
     settings = {key: value for key, value in locals().items() if key in SETTINGS}
+    settings["time_s"] = _seconds(time_s)
     paths = _corpus_paths(corpus)
 
     from charrnn.training.prepare import prepare_training
 
-    trainer = prepare_training(
-        paths,
-        settings,
-        out=None if out is None else Path(_path("out", out)),
-        name=typed("name", name, str | None),
-        init=None if init is None else _path("init", init),
-        held_out=_paths("held_out", held_out),
+    return _trained(
+        prepare_training(
+            paths,
+            settings,
+            out=None if out is None else Path(_path("out", out)),
+            name=typed("name", name, str | None),
+            init=None if init is None else _path("init", init),
+            held_out=_paths("held_out", held_out),
+        )
     )
+
+
+def resume(
+    run: PathLike,
+    *,
+    time_s: float | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+) -> CharModel:
+    """Continue a run and return its best model.
+
+    A run that was interrupted continues with its own settings and limits; a finished one is given
+    at least one limit more, which counts from where it ended.
+
+    Args:
+        run: run directory.
+        time_s: seconds to train further.
+        epochs: or epochs.
+        steps: or updates of the weights.
+
+    Raises:
+        ConfigError: a limit is out of range, or the run is not finished and has its own.
+        RunError: there is nothing to resume there, or another process works on it.
+        CorpusError: the text has changed since.
+        KeyboardInterrupt: as in `train`.
+    """
+    limits = {"time_s": _seconds(time_s), "epochs": epochs, "steps": steps}
+    out = Path(_path("run", run))
+
+    from charrnn.training.prepare import prepare_resume
+
+    given = {name: value for name, value in limits.items() if value is not None}
+    return _trained(prepare_resume([], out=out, limits=given))
+
+
+def _trained(trainer: Trainer) -> CharModel:
+    """Run a trainer to its end, and return the best model.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; the message says how the run is continued.
+    """
     run = trainer.run_directory
     try:
         for _ in trainer.run():
             pass
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"to continue: charrnn train --resume --out {shlex.quote(str(run.path))}"
-        ) from None
+        raise KeyboardInterrupt(f"to continue: charrnn.resume({str(run.path)!r})") from None
     return load(run.model)
+
+
+def _seconds(given: Any) -> float | None:
+    """Return a time limit as it was given.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    try:
+        seconds: float | None = typed("time_s", given, float | None)
+    except ConfigError:
+        raise ConfigError(
+            f"must be a number of seconds such as 90, got {shown(given)}", field="time_s"
+        ) from None
+    return seconds
 
 
 def _corpus_paths(corpus: Any) -> list[PathLike]:

@@ -46,11 +46,11 @@ class Started:
     n_val: int
     unit: Unit
     """What the losses and counts of this run are of."""
-    chars_per_unit: float
-    """1, or how many characters a byte of this text is."""
     files_read: int
     files_left_out: int
     """Files of the directories that were passed over."""
+    n_copies: int
+    """Files of the training text with the bytes of another one."""
     batch_size: int
     """Batch rows used: fewer than asked for if the text is short."""
     bptt: int
@@ -160,8 +160,6 @@ class Finished:
     train_loss: float
     """On a piece of the training text, measured like the validation loss."""
     verdict: Verdict
-    padding_share: float
-    """Share of the computation that was spent on padding."""
 
 
 Event = Started | Progressed | Evaluated | Sampled | LossRises | RolledBack | Stopping | Finished

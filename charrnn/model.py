@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 REQUESTS = 4096
-"""Samples that are planned together; their random numbers and starts are in memory."""
+"""Samples drawn together; those that end before the first of them wait for it in memory."""
 
 MAX_INDEX = (1 << 63) - 1
 """Of a sample of a seed: the random numbers count in 64 bits."""
@@ -61,6 +61,17 @@ class CharModel:
         """Wrap a loaded model."""
         self.saved = saved
         self.path = path
+
+    def __repr__(self) -> str:
+        """Show the shape and the alphabet."""
+        config, vocabulary = self.saved.config, self.saved.vocabulary
+        is_bytes = vocabulary.unit == "byte"
+        parts = [
+            f"{config.cell.upper()} {config.num_layers} x {config.hidden_size}",
+            *([f"{config.members} members"] if config.members > 1 else []),
+            "bytes" if is_bytes else f"{len(vocabulary.characters)} characters",
+        ]
+        return f"<CharModel {', '.join(parts)}>"
 
     @cached_property
     def engine(self) -> Engine:
@@ -95,7 +106,6 @@ class CharModel:
             ConfigError: an argument is of the wrong type.
             UnknownCharacterError: the prompt has unknown characters, and they are refused.
         """
-        _check(prompt=(prompt, str), on_unknown=(on_unknown, OnUnknown))
         if not isinstance(after, Start | None):
             raise ConfigError(f"must be a Start, got {shown(after)}", field="after")
         if after is not None and not self._is_place(after):
@@ -107,8 +117,10 @@ class CharModel:
         """Return the ids of a prompt, in the Unicode form of the model; see `start`.
 
         Raises:
+            ConfigError: an argument is of the wrong type.
             UnknownCharacterError: the prompt has unknown characters, and they are refused.
         """
+        _check(prompt=(prompt, str), on_unknown=(on_unknown, OnUnknown))
         text = normalize(prompt, self.saved.text.normalize)
         return encode_known(self.saved.vocabulary, text, on_unknown, what="the prompt").ids
 
@@ -233,7 +245,8 @@ class CharModel:
         The requests are taken as they are needed; there may be any number of them.
         """
         config, waiting = self._fitted(config), iter(requests)
-        while some := list(itertools.islice(waiting, REQUESTS)):
+        for first in waiting:
+            some = itertools.chain([first], itertools.islice(waiting, REQUESTS - 1))
             yield from sample_batch(self.engine, self.saved.vocabulary, some, config)
 
     def _fitted(self, config: SamplingConfig) -> SamplingConfig:
@@ -300,9 +313,13 @@ class CharModel:
             ConfigError: an argument is of the wrong type.
             UnknownCharacterError: a text has unknown characters, and they are refused.
         """
-        if isinstance(texts, str) or not isinstance(texts, Iterable):
+        try:
+            each = None if isinstance(texts, (str, bytes)) else iter(texts)
+        except TypeError:
+            each = None
+        if each is None:
             raise ConfigError(f"must be several texts, got {shown(texts)}", field="texts")
-        several = list(texts)
+        several = list(each)
         for text in several:
             _check(texts=(text, str))
         return list(

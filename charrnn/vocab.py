@@ -7,6 +7,7 @@ no text can spell them, so no text can forge them.
 from __future__ import annotations
 
 import codecs
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
@@ -23,6 +24,15 @@ FIRST_CHARACTER_ID = 2
 MAX_CODE_POINT = 0x10FFFF
 BYTES = "".join(map(chr, range(256)))
 
+_NAMES = {
+    "\n": "a line end",
+    "\r": "a carriage return",
+    "\t": "a tab",
+    "\0": "a null character",
+    "\ufeff": "a byte order mark",
+}
+"""Of characters that Unicode gives no name, or an older one."""
+
 Ids = NDArray[np.unsignedinteger[Any]]
 
 
@@ -34,9 +44,8 @@ class Unknown(NamedTuple):
     """Characters before it in the text."""
 
     def __str__(self) -> str:
-        """Name the character so that it can be found even when it cannot be seen."""
-        shown = repr(self.character) if self.character.isprintable() else "a character"
-        return f"{shown} (U+{ord(self.character):04X}) at position {self.position}"
+        """Name the character and its place."""
+        return f"{name_of(self.character)} at position {self.position}"
 
 
 class Vocabulary:
@@ -243,7 +252,7 @@ def encode_known(
     if on_unknown == "error":
         raise UnknownCharacterError(
             f"{what} has characters the model has never seen: {list_unknown(unknown)}; leave them "
-            "out, or set on-unknown to unk or skip"
+            "out, or set on_unknown to unk or skip"
         )
     strange = {one.character for one in unknown}
     n_unknown_bytes = sum(len(utf8(c)) for c in text if c in strange)
@@ -253,6 +262,23 @@ def encode_known(
     return Encoded(
         kept, ids[~is_unknown], n_bytes - n_unknown_bytes, len(text) - len(kept), 0, unknown
     )
+
+
+def name_of(character: str) -> str:
+    """Name a character so that it can be found even when it cannot be seen: `a tab (U+0009)`."""
+    code = f"U+{ord(character):04X}"
+    if "\udc80" <= character <= "\udcff":  # a byte that was not UTF-8 (PEP 383)
+        return f"an undecodable byte (0x{ord(character) - 0xDC00:02X})"
+    stands_alone = character.isprintable() and not unicodedata.category(character).startswith("M")
+    if stands_alone and character != " ":
+        return f"{character!r} ({code})"
+    name = _NAMES.get(character)
+    if name is None:
+        is_control = unicodedata.category(character) == "Cc"
+        nameless = "control character" if is_control else "character without a name"
+        known = unicodedata.name(character, nameless).lower()
+        name = f"{'an' if known[0] in 'aeiou' else 'a'} {known}"
+    return f"{name} ({code})"
 
 
 def list_unknown(unknown: Sequence[Unknown]) -> str:

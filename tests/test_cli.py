@@ -24,6 +24,7 @@ from conftest import ACTIVE, COMMENTARY, CRASH, OUTPUT_VARIABLES, Result
 
 from charrnn import config
 from charrnn.cli.app import COMMANDS
+from charrnn.display.terminal import wrapped
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.vocab import Vocabulary
 
@@ -846,6 +847,47 @@ def bash_words(line):
         ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, check=True, text=True
     )
     return done.stdout.split("\0")[:-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commentary_is_broken_between_words_on_a_terminal_only(command):
+    pasted = f"charrnn {command} --out runs/a-name-that-is-long --temp 0.8"
+    text = (
+        f"a few words that are said, /a/path/without/a/break: {pasted}\nand 中中中中中中中中 more"
+    )
+    assert wrapped(text, None) == wrapped(text, 200) == text
+    assert wrapped(text, 20).splitlines() == [
+        "a few words that are",
+        "said,",
+        "/a/path/without/a/break:",
+        pasted,
+        "and 中中中中中中中中",
+        "more",
+    ]
+    assert wrapped("  a  b", 6) == "  a  b"
+    assert wrapped("  a  b", 5) == "  a\nb"
+
+
+def test_an_error_is_broken_between_words_on_a_terminal(charrnn):
+    said = charrnn("info", "nothing/here", COLUMNS="24")
+    assert said.err.count("\n") == 1
+    shown = charrnn("info", "nothing/here", COLUMNS="24", terminals=("stderr",))
+    assert shown.err.splitlines()[0] == "charrnn: there is no"
+    assert " ".join(shown.err.split()) == said.err.strip()
+
+
+def test_unknown_characters_are_refused_by_the_option_that_says_so(charrnn, tiny_model_path):
+    for command in (("sample", "--prompt"), ("score",)):
+        result = charrnn(*command, "€", "-m", tiny_model_path, "--on-unknown", "error")
+        result.assert_one_error(1, "or set --on-unknown to unk or skip")
+
+
+def test_every_option_of_the_help_has_its_default(charrnn):
+    for command in ("train", "info", "list", "merge"):
+        shown = charrnn(command, "--help", COLUMNS="300").out
+        for line in shown.splitlines():
+            if line.startswith("│ --") and not line.startswith("│ --help"):
+                assert "[default: " in line
 
 
 def test_a_path_in_a_message_keeps_its_blanks(charrnn, text, tmp_path):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
+import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 from conftest import CHARACTERS, TINY_RUN
 
+from charrnn.cli.sample import MAX_NUM, _Draw, _Prompts
 from charrnn.config import SamplingConfig, TextConfig
+from charrnn.corpus import sources
+from charrnn.display.sample import show_samples, show_stream
 from charrnn.model import CharModel
-from charrnn.sampling.writer import Request
+from charrnn.sampling.batch import BATCH_SIZE
+from charrnn.sampling.writer import Request, Sample
 from charrnn.storage.model_file import save_model
 
 
@@ -59,9 +67,57 @@ def test_prompts_from_a_file_and_from_stdin(sample, tmp_path):
         assert given.out == sample("--prompt", "abc").out
 
 
+@pytest.mark.parametrize("num", [1, 2])
+def test_an_unknown_character_in_one_of_many_prompts(sample, tmp_path, num):
+    """A file is looked through before anything is written; a pipe is read as it comes."""
+    given = "abc\nx☃y\nabd\n"
+    (tmp_path / "prompts").write_text(given, encoding="utf-8")
+    options = ("--format", "jsonl", "--num", num)
+    first = sample("-p", "abc", *options).out
+    file = sample("--prompts", "prompts", *options)
+    file.assert_one_error(1, "line 2 of prompts has characters", "'☃' (U+2603) at position 1")
+    assert file.out == ""
+    pipe = sample("--prompts", "-", *options, stdin=given.encode())
+    pipe.assert_one_error(1, "line 2 of standard input has", "set --on-unknown to unk or skip")
+    assert pipe.out == first
+    for name in ("prompts", "-"):
+        written = sample("--prompts", name, *options, "--on-unknown", "skip", stdin=given.encode())
+        assert [one["prompt"] for one in records(written)[::num]] == given.splitlines()
+
+
+class Endless:
+    """Reads a file of prompts that never ends."""
+
+    def lines(self, file):
+        return itertools.repeat("ab")
+
+
+@pytest.mark.parametrize("unique", [False, True])
+def test_prompts_are_read_as_they_are_drawn(tiny_model, unique):
+    draw = _Draw(CharModel(tiny_model), SamplingConfig(length=2, seed=1), [1.0], 1, "error")
+    given = _Prompts("", Endless(), Path("-"))
+    samples = draw.samples(given, None, new_only=False, unique=unique)
+    found = [sample.index for sample, _ in itertools.islice(samples, 3)]
+    assert found == [0, MAX_NUM, 2 * MAX_NUM]
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("--prompt-file", "long"), ("--prompt-file", "-"), ("--prompts", "long")]
+)
+def test_a_prompt_too_long_to_be_held_in_memory(sample, tmp_path, monkeypatch, option, name):
+    monkeypatch.setattr(sources, "MAX_LINE", 100)
+    (tmp_path / "long").write_text("a" * 101)
+    called = "standard input" if name == "-" else name
+    result = sample(option, name, stdin=b"a" * 101)
+    result.assert_one_error(1, f"{called} has more than 100 characters")
+    assert sample("--prompt-file", "-", stdin=b"a" * 100).code == 0
+
+
 def test_unknown_characters_of_a_prompt(sample):
     refused = sample("--prompt", "a☃b")
-    refused.assert_one_error(1, "the prompt has characters", "'☃' (U+2603) at position 1")
+    refused.assert_one_error(
+        1, "the prompt has characters", "'☃' (U+2603) at position 1", "set --on-unknown to unk or"
+    )
     skipped = sample("--prompt", "a☃b", "--on-unknown", "skip", "--no-echo")
     assert skipped.out == sample("--prompt", "ab", "--no-echo").out
     read = sample("--prompt", "a☃b", "--on-unknown", "unk", "--no-echo")
@@ -126,7 +182,7 @@ def test_samples_are_planned_as_they_are_drawn(tiny_model):
     config = SamplingConfig(length=2, seed=1)
     drawn = list(itertools.islice(model.sample_requests(requests(), config), 5))
     assert [one.index for one in drawn] == list(range(5))
-    assert len(asked) <= 4096
+    assert len(asked) <= 2 * BATCH_SIZE
 
 
 def test_unique_samples(charrnn, tiny_model_path):
@@ -138,9 +194,12 @@ def test_unique_samples(charrnn, tiny_model_path):
     firsts = {one["text"]: one["index"] for one in reversed(plain)}
     assert [one["index"] for one in few] == sorted(firsts.values())[:8]
     all_of_them = charrnn(*given, "--num", 1000)
-    found = [one["text"] for one in records(all_of_them)]
+    found = [json.loads(line)["text"] for line in all_of_them.out.splitlines()]
     assert len(set(found)) == len(found) <= len(CHARACTERS)
-    assert f"{len(found)} of 1,000 samples: the last 200 drawn were all repeated" in all_of_them.err
+    all_of_them.assert_one_error(
+        1, f"{len(found)} of 1,000 samples written: for the others, 200 drawn in a row were all "
+        "repeated; try a higher --temp or a smaller --num"
+    )  # fmt: skip
 
 
 def test_new_samples_only(charrnn, tiny_model, tmp_path):
@@ -159,8 +218,10 @@ def test_new_samples_only(charrnn, tiny_model, tmp_path):
     greedy = charrnn(*given, "--greedy").out
     (tmp_path / "all").write_text(json.loads(greedy)["text"] + "\n", encoding="utf-8")
     none = charrnn(*given, "--greedy", "--num", 5, "--check-novelty", "all", "--new-only")
-    assert (none.code, none.out) == (0, "")
-    assert "0 of 5 samples: the last 200 drawn were all copied" in none.err
+    none.assert_one_error(1, "0 of 5 samples written: for the others, 200 drawn", "all copied")
+    assert none.out == ""
+    twice = charrnn(*given, "--new-only")
+    twice.assert_one_error(2, "--new-only needs --check-novelty CORPUS: name the text that no")
 
 
 def test_a_stop_that_never_comes_is_said(sample):
@@ -194,3 +255,42 @@ def test_patterns_of_files_may_be_given_several_times(charrnn, tmp_path):
     result = charrnn(*given, *TINY_RUN)
     assert result.code == 0, result.err
     assert "2 files read" in result.err
+
+
+class Pipe(io.RawIOBase):
+    """A pipe whose third write is interrupted."""
+
+    def __init__(self):
+        self.written = []
+        self.count = 0
+
+    def writable(self):
+        return True
+
+    def write(self, piece):
+        self.count += 1
+        if self.count == 3:
+            raise KeyboardInterrupt
+        self.written.append(bytes(piece))
+        return len(piece)
+
+
+@pytest.mark.parametrize("way", ["streamed", "whole", "json"])
+def test_an_interrupt_leaves_whole_characters_and_ends_the_line(monkeypatch, way):
+    """A pipe takes 4,096 bytes whole or not at all (POSIX): no more are written at once."""
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(pipe), "utf-8"))
+    text = "a中😀" * 3000
+    sample = Sample(text="b", prompt=text, seed=1, index=0, temperature=1.0, stop_reason="length")
+    samples = partial(show_samples, [(sample, None)], echo=True, labelled=False, raw=False)
+    write = {
+        "streamed": partial(show_stream, "b", text, raw=False),
+        "whole": partial(samples, as_json=False),
+        "json": partial(samples, as_json=True),
+    }[way]
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert max(map(len, pipe.written)) <= 4096
+    out = b"".join(pipe.written).decode()
+    assert out.endswith("\n")
+    assert out.rstrip("\n") in text or way == "json"

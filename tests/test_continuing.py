@@ -135,7 +135,7 @@ def test_the_rising_loss_of_a_warm_start_does_not_end_the_run(prepare):
 def test_what_a_finished_run_is_given_is_checked(prepare):
     trainer = prepare(TEXT, steps=4)
     finished(trainer)
-    with pytest.raises(RunError, match="say with --time, --epochs or --steps how much longer"):
+    with pytest.raises(RunError, match="is finished: say how much longer it is to train"):
         prepare_resume([], out=trainer.run_directory.path)
     with pytest.raises(ConfigError, match="steps must be at least 1"):
         continued(trainer, steps=0)

@@ -13,6 +13,7 @@ import lzma
 import os
 import pkgutil
 import random
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -256,6 +257,57 @@ def test_a_line_that_is_too_long_is_named(write, monkeypatch):
         next(lines)
 
 
+def test_a_text_that_is_too_long_to_be_held_is_named(write, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_LINE", 20)
+    monkeypatch.setattr(sources, "PIECE_BYTES", 8)
+    assert sources.text_of(write("one\ntwo\r\nabcdefghijk\n")) == "one\ntwo\nabcdefghijk\n"
+    with pytest.raises(CorpusError, match=r"text\.txt has more than 20 characters: give a shorter"):
+        sources.text_of(write("one\ntwo\nabcdefghijklm\n" * 1000))
+
+
+DEVICES = [path for path in ("/dev/zero", "/dev/urandom", "/dev/full") if os.path.exists(path)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", [None, "-", "zero.txt", "zero.gz", "zero.xz"])
+def test_a_device_without_an_end_is_no_text(tmp_path, monkeypatch, device, name):
+    path = device
+    with contextlib.ExitStack() as stack:
+        if name == "-":
+            path = name
+            monkeypatch.setattr("sys.stdin", stack.enter_context(open(device)))
+        elif name is not None:
+            path = tmp_path / name
+            path.symlink_to(device)
+        with pytest.raises(CorpusError, match=r"cannot read .*: it is a device"):
+            encode_corpus([path], tmp_path / "corpus")
+        for read in (sources.text_of, digest_of_one, lambda one: list(lines_of(one))):
+            with pytest.raises(CorpusError, match=r"cannot read .*: it is a device"):
+                read(Path(path))
+    assert not (tmp_path / "corpus" / "ids.bin").exists()
+
+
+def digest_of_one(path):
+    return digest_of([path], ())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+def test_pipes_are_read_where_they_are_named(write, tmp_path):
+    folder = write("one", "folder/a.txt").parent
+    pipe = folder / "b.txt"
+    os.mkfifo(pipe)
+    (folder / "c.txt").symlink_to("/dev/zero")
+    found = find_sources([folder])
+    assert [source.path.name for source in found] == ["a.txt"], "a folder's pipe would hang"
+    assert found.n_left_out == 2
+    assert sources.text_of(Path(os.devnull)) == ""
+    for read in (sources.text_of, lambda path: digest_of([path], ())):
+        writer = threading.Thread(target=pipe.write_text, args=["through"])
+        writer.start()
+        assert read(pipe) in ("through", hashlib.sha256(b"through").hexdigest())
+        writer.join()
+
+
 def test_lines_of_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"a\n\nb\xff")))
     assert list(lines_of(Path("-"), unit="byte")) == ["a", "", "b\udcff"]
@@ -401,6 +453,15 @@ def test_a_text_cannot_be_held_out_and_trained_on(write, tmp_path, way):
     write("", "d/empty.txt")  # without text, two files are not the same text
     held_out = [write("something else", "held-out.txt"), write("", "empty-too.txt")]
     encode_corpus([tmp_path / "d"], tmp_path / "corpus", held_out=held_out)
+
+
+def test_copies_under_another_name_are_counted(write, tmp_path):
+    paths = [
+        write(text, name) for name, text in zip("abcdef", ["x", "", "x", "", "y", "x"], strict=True)
+    ]
+    corpus = encode_corpus(paths, tmp_path / "corpus")
+    assert (corpus.n_files, corpus.n_copies, corpus.n_left_out) == (6, 2, 0)
+    assert corpus.n_chars == len("x\nx\ny\nx")
 
 
 def test_a_held_out_file_without_text_is_said(write, tmp_path):

@@ -202,7 +202,7 @@ def test_batches_are_resumable(lengths, batch_size, bptt, taken):
     for _ in range(taken):
         one.next_window()
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
-    assert (two.served, two.computed) == (one.served, one.computed)
+    assert two.served == one.served
     for _ in range(10):
         for a, b in zip(one.next_window(), two.next_window(), strict=True):
             np.testing.assert_array_equal(a, b)
@@ -241,9 +241,8 @@ def test_little_is_padded_on_a_realistic_mix():
     batches = DocumentBatches(
         ids, blocks=1, spans=lambda _: spans, n_ids=len(ids), batch_size=32, bptt=32
     )
-    for _ in range(batches.steps_per_epoch):
-        batches.next_window()
-    assert 1 - batches.served / batches.computed < 0.15
+    computed = sum(batches.next_window().targets_BT.size for _ in range(batches.steps_per_epoch))
+    assert 1 - batches.served / computed < 0.15
 
 
 # independence

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from charrnn.storage.atomic import (
     storage_errors,
     write_text_atomically,
 )
+from charrnn.storage.lock import RunLock
 from charrnn.storage.reading import open_ordinary
 
 
@@ -153,6 +156,29 @@ def test_the_next_command_clears_what_a_killed_one_left_beside_a_file_of_the_use
     left.write_bytes(b"half of a pa")
     write_text_atomically(tmp_path / "page.html", "page", follow_links=True)
     assert os.listdir(tmp_path) == ["page.html"]
+
+
+def test_a_file_that_another_takes_for_a_left_over_is_made_again(tmp_path, monkeypatch):
+    """Another process may look between the making of a file and its lock."""
+    real, swept = tempfile.mkstemp, []
+
+    def mkstemp(**where):
+        handle, name = real(**where)
+        if len(swept) < 2:  # once it is gone, once it is held
+            swept.append(name)
+            lock = RunLock(Path(name))
+            if len(swept) == 1:
+                lock.release()
+            else:
+                held.append(lock)
+        return handle, name
+
+    held = []
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    write_text_atomically(tmp_path / "page.html", "page")
+    held.pop().release()
+    assert os.listdir(tmp_path) == ["page.html"]
+    assert (tmp_path / "page.html").read_text() == "page"
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):

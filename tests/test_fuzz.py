@@ -74,7 +74,7 @@ FILE = mostly(["text.txt", "names.gz", "folder/a.txt", "-"], FILES)
 VALUES = {
     "--model": MODEL,
     "--init": MODEL,
-    "--time": mostly(["0.2s"], ["0s", "1m30", "0,5s", "", "1e300", "-1s", "nan"]),
+    "--time": mostly(["1s"], ["0s", "1m30", "0,5s", "", "1e300", "-1s", "nan"]),
     "--epochs": mostly(["0.01"], ["0", "nan", "-1", "1e-300"]),
     "--hidden": mostly(SMALL, ["12", *EXTREME]),
     "--layers": mostly(["1", "2"], EXTREME),

@@ -6,16 +6,20 @@ import contextlib
 import dataclasses
 import io
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import texts
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from charrnn.cli.info import info
 from charrnn.config import ModelConfig, TextConfig
+from charrnn.display.format import size
 from charrnn.display.format import verdict as sentence
-from charrnn.display.info import show_info
+from charrnn.display.info import show_info, texts_of, validation_note
 from charrnn.errors import RunError
 from charrnn.events import Verdict
 from charrnn.storage.model_file import SavedModel, load_model, save_model
@@ -57,7 +61,7 @@ def test_the_verdict_of_the_run_is_in_its_model_and_shown(prepare):
     assert saved == dataclasses.asdict(verdict)
     text = shown(trainer.run_directory.path)
     assert f"verdict {sentence(verdict)}" in text
-    assert "of the run" not in text  # the best model is the last
+    assert "last model" not in text  # the best model is the last
 
 
 @pytest.fixture
@@ -80,10 +84,10 @@ def test_both_models_of_a_run_are_shown(rising):
     assert best["step"] == finished.best_step < last["step"] == finished.step
     assert best["verdict"] == last["verdict"] == dataclasses.asdict(finished.verdict)
     text = shown(run.path)
-    assert f"last of the run {run.last} step {last['step']}, validation" in text
+    assert f"last model {run.last} step {last['step']}, validation" in text
     assert f"{last['val_loss_nats']:.3f}" in text
     text = shown(run.last)
-    assert f"best of the run {run.model} step {best['step']}, validation" in text
+    assert f"best model {run.model} step {best['step']}, validation" in text
 
 
 def test_a_model_away_from_its_run_is_shown_alone(rising):
@@ -92,7 +96,7 @@ def test_a_model_away_from_its_run_is_shown_alone(rising):
     away.write_bytes(trainer.run_directory.model.read_bytes())
     text = shown(away)
     assert sentence(finished.verdict) in text
-    assert "of the run" not in text
+    assert "last model" not in text
 
 
 def test_adding_the_verdict_leaves_the_weights_as_they_are(rising, tiny_model):
@@ -175,10 +179,11 @@ def test_an_ensemble_of_bytes_and_a_network_of_characters(capsys):
     for part in (
         "4 ensemble members, each LSTM 1 × 4, embedding 8",
         "alphabet 256 bytes, UNK and EOS",
-        "documents one a line",
+        "documents one on each line each end counts as one byte in the losses",
         "normalisation nfc",
     ):
         assert part in shown
+    assert "validation" not in shown
     shown = rows_of(saved(Vocabulary("ab\n"), cell="rnn", nonlinearity="relu"), capsys)
     for part in ("RNN (relu) 1 × 4, one-hot input", "3 characters, UNK and EOS", "·ab"):
         assert part in shown
@@ -236,9 +241,109 @@ def test_a_record_may_be_anything(capsys, tmp_path, name, value):
         show_info(tmp_path / "model.safetensors", bad)
         out = capsys.readouterr().out
         assert "parameters" in out
-        assert "last of the run" in out
+        assert "last model" in out
         assert not CONTROL.search(out)
         assert len(out) < 120_000
+
+
+SCALARS = st.sampled_from([None, True, 0, 1, 3, 2.5, 0.0, -1e308, 1e308, 1e-320, 10**400, "x", ""])
+INNER = ["merged", "config", "seed", "step", "val_loss_nats", "corpus", "name", "sha256", "n_chars",
+         "judgement", "advice", "epochs", "gap", "rise", "n_val", "curve", "bits_per_char",
+         "verdict", "temperature", "elapsed_s"]  # fmt: skip
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(INNER), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(INNER), VALUES, max_size=6))
+@example({"curve": [{"val_loss_nats": 1}, {"val_loss_nats": 10**400}]})
+@example({"curve": [{"val_loss_nats": 1e-320}, {"val_loss_nats": 2e-320}]})
+@example({"verdict": {"judgement": "sound", "gap": 10**400, "epochs": 1}})
+@example({"merged": [{"config": 1, "corpus": 1}, 3]})
+def test_a_record_may_be_anything_at_any_depth(training):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        show_info(Path("model"), saved(Vocabulary("ab"), training))
+    assert "parameters" in out.getvalue()
+    assert isinstance(texts_of(saved(Vocabulary("ab"), training)), str)
+
+
+LONG = {"name": "a text " * 12, "n_chars": 3, "sha256": "0" * 64}
+
+
+def test_in_a_pipe_nothing_is_broken_or_padded(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "30")
+    show_info(Path("long name " * 20), saved(Vocabulary("ab"), {"corpus": LONG}))
+    lines = capsys.readouterr().out.splitlines()
+    assert "file           " + "long name " * 20 in [line + " " for line in lines]
+    assert "sha256         " + "0" * 64 in lines
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_on_a_terminal_values_are_broken_between_words(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    show_info(Path("model"), saved(Vocabulary("ab"), {"corpus": LONG}))
+    lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
+    begin = lines.index("corpus         a text a text a text a text a text")
+    assert lines[begin + 1] == "               a text a text a text a text a text"
+    assert "sha256         " + "0" * 64 in lines
+
+
+def test_sizes_and_gaps_are_rounded_to_what_people_read():
+    assert [size(n) for n in (940, 12_345, 4_780_000)] == ["940 bytes", "12.3 kB", "4.78 MB"]
+    for gap, words in (
+        (0.004, "as low as the training loss"),
+        (-0.004, "as low as the training loss"),
+        (0.05, "0.05 nats above the training loss"),
+        (-0.05, "0.05 nats below the training loss"),
+    ):
+        assert f"validation loss was {words}" in sentence(Verdict(judgement="sound", gap=gap))
+
+
+# merged models
+
+
+def merged_from(*parts, documents="line", **training):
+    text = TextConfig(documents=documents)
+    return saved(Vocabulary("ab"), {"merged": list(parts), **training}, text, members=2)
+
+
+def part(seed, text="t", **more):
+    corpus = {"name": text, "sha256": text * 64, "n_chars": 3}
+    return {"corpus": corpus, "config": {"seed": seed}, "step": 3, "val_loss_nats": 1.5, **more}
+
+
+def test_a_merged_model_names_its_texts(capsys):
+    model = merged_from(part(1), part(2), {"merged": [part(1, "u"), part(2)]})
+    assert texts_of(model) == "t, u"
+    assert "t, seed 1, step 3, validation 1.500 nats/char" in rows_of(model, capsys)
+    shared = [{k: v for k, v in part(seed).items() if k != "corpus"} for seed in (1, 2)]
+    assert texts_of(merged_from(*shared, corpus=part(1)["corpus"])) == "t"
+    assert texts_of(saved(Vocabulary("ab"))) == ""
+
+
+@pytest.mark.parametrize(
+    ("parts", "documents", "note"),
+    [
+        ([part(1), part(2)], "line", "hold out different documents, unless they share a"),
+        ([part(1), {"merged": [part(2), part(1)]}], "line", "hold out different documents"),
+        ([part(1), part(2, "u")], "none", "trained on different texts, and one may have read"),
+        ([part(1), part(2)], "none", ""),
+        ([part(1), part(1)], "line", ""),
+        ([part(1), {}], "line", ""),
+    ],
+)
+def test_what_the_validation_of_a_merged_model_is_worth(capsys, parts, documents, note):
+    model = merged_from(*parts, documents=documents)
+    assert note in validation_note(model)
+    assert bool(note) == bool(validation_note(model))
+    assert (validation_note(model) or "parameters") in rows_of(model, capsys)
 
 
 def test_a_damaged_model_beside_a_good_one_is_told(capsys, tmp_path):

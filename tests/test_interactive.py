@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
 
+import numpy as np
 import pytest
 
 from charrnn import api
-from charrnn.display.interactive import Conversation
+from charrnn.display.interactive import HELP, Conversation
+from charrnn.storage.model_file import save_model
+from charrnn.vocab import Vocabulary
 
 
 @pytest.fixture
 def converse(charrnn, tiny_model_path):
     """Run the command in a terminal, type the lines, and return what it left."""
 
-    def converse(*lines, options=()):
+    def converse(*lines, options=(), model=tiny_model_path, length=12):
         result = charrnn(
-            "sample", "-m", tiny_model_path, "--interactive", "--seed", 1, "-n", 12, *options,
+            "sample", "-m", model, "--interactive", "--seed", 1, "-n", length, *options,
             stdin="".join(f"{line}\n" for line in lines).encode(),
             terminals=("stdin", "stderr"), NO_COLOR="1",
         )  # fmt: skip
@@ -47,7 +52,91 @@ def test_the_end_of_the_input_ends_the_conversation(converse):
 def test_a_character_the_model_does_not_know_is_refused_and_nothing_is_lost(converse):
     result = converse("abc", "x€y", "/quit")
     assert result.out == "abc\n"
-    assert "the prompt has characters the model has never seen: '€' (U+20AC)" in result.err
+    assert "the text has characters the model has never seen: '€' (U+20AC)" in result.err
+    assert "set --on-unknown to unk or skip" in result.err.replace("\n", " ")
+    assert converse("x€y", options=["--on-unknown", "skip", "-p", "€"]).out == "€x€y\n"
+
+
+def offered(result):
+    """The continuations of each turn."""
+    turns = re.split(r"^\x1b\[1m> ", result.err, flags=re.MULTILINE)
+    return [re.findall(r"^ \d  (.*?) *$", turn, re.MULTILINE) for turn in turns][:-1]
+
+
+def test_every_turn_offers_other_continuations(converse):
+    turns = offered(converse("", "", "abc", "/undo"))
+    assert [len(set(turn)) for turn in turns] == [4] * 5
+    there = [text for turn in (*turns[:3], turns[4]) for text in turn]
+    assert len(set(there)) == len(there), "something is offered twice at one place"
+
+
+@pytest.fixture
+def few_letters(tiny_model, tmp_path):
+    """A model that writes one of six letters, mostly the first, and then ends."""
+    vocabulary = Vocabulary("abcdef")
+    config = dataclasses.replace(tiny_model.config, vocab_size=len(vocabulary))
+    weights = {name: np.zeros(shape, np.float32) for name, shape in config.weight_shapes().items()}
+    weights["output.bias"][2:] = [2, 0, 0, 0, 0, 0]
+    weights["output.bias"][1] = -9
+    save_model(
+        tmp_path / "few",
+        dataclasses.replace(tiny_model, config=config, vocabulary=vocabulary, weights=weights),
+    )
+    return tmp_path / "few"
+
+
+def test_the_offer_is_filled_up_and_repeated_only_where_nothing_else_is_found(
+    converse, few_letters
+):
+    few = offered(converse("", "", "1", length=1, model=few_letters))
+    assert len(set(few[0])) == 4
+    assert len(set(few[0] + few[1])) == 6
+    greedy = converse("", "1", options=["--greedy"], model=few_letters)
+    assert offered(greedy) == [["a" * 12]] * 3
+    assert greedy.err.count("No other continuations were found") == 1
+    assert greedy.out == "a" * 12 + "\n"
+
+
+def test_commands_are_explained_and_a_slash_can_be_typed(converse, charrnn):
+    result = converse("/help", "/halp", "ab", " /undo ", "cd", "/help", "/undo now")
+    assert result.out == "cd\n"
+    first = result.err.partition("> ")[0]
+    assert "/help shows all commands; a text that begins with / is typed with //" in first
+    for typed, effect in HELP.items():
+        assert re.search(f"{typed} +{effect}", result.err)
+    assert "there is no command /halp: /help shows all of them" in result.err
+    slashes = converse("//help", "///", "a/b", options=["--on-unknown", "skip"])
+    assert slashes.out == "/help//a/b\n"
+
+
+def test_numbers_take_what_is_offered_and_are_text_otherwise(converse, tiny_model_path):
+    taken = proposal(tiny_model_path, "", 3)
+    result = converse(" 4 ", "5", "0", "9" * 5000, options=["--on-unknown", "skip"])
+    assert result.out == f"{taken}50{'9' * 5000}\n"
+
+
+def test_escapes_are_read_in_what_is_typed(converse):
+    result = converse("a\\nb", "\\q", options=["-e"])
+    assert result.out == "a\nb\n"
+    assert "and not \\q: write" in result.err
+    assert converse("a\\nb", options=["--on-unknown", "skip"]).out == "a\\nb\n"
+
+
+def test_bytes_that_are_not_in_the_encoding_of_the_terminal(charrnn, tiny_model_path):
+    given = ("sample", "-m", tiny_model_path, "-i", "-n", 12)
+    result = charrnn(*given, stdin=b"\xe9\nabc\n", terminals=("stdin", "stderr"), NO_COLOR="1")
+    assert result.code == 0, result.err
+    assert "not in the terminal's encoding" in result.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--num", 2), ("--temp", "1", "--temp", "2"), ("--format", "jsonl"), ("--unique",),
+     ("--check-novelty", "x"), ("--prompts", "x")],
+)  # fmt: skip
+def test_what_has_no_place_in_a_conversation_is_refused(charrnn, tiny_model_path, options):
+    result = charrnn("sample", "-m", tiny_model_path, "-i", *options)
+    result.assert_one_error(2, "--interactive writes one text, turn by turn: leave out", options[0])
 
 
 def test_nothing_written_is_nothing_printed(converse):
@@ -55,14 +144,14 @@ def test_nothing_written_is_nothing_printed(converse):
 
 
 def test_an_interrupt_prints_the_text_so_far(charrnn, tiny_model_path, monkeypatch):
-    turns = iter(["abc", "def"])
+    answers = iter(["abc", "def"])
 
-    def turn(talk, text, proposals):
-        for answer in turns:
+    def ask(talk):
+        for answer in answers:
             return answer
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Conversation, "turn", turn)
+    monkeypatch.setattr(Conversation, "ask", ask)
     result = charrnn(
         "sample", "-m", tiny_model_path, "-i", "-n", 12, terminals=("stdin", "stderr"), NO_COLOR="1"
     )
@@ -72,7 +161,8 @@ def test_an_interrupt_prints_the_text_so_far(charrnn, tiny_model_path, monkeypat
 
 def test_texts_do_nothing_to_the_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert Conversation().turn("a\x1b[2Jb\nc", ["d\x1b]0;x\x07\n"]) is None
+    Conversation().show("a\x1b[2Jb\nc", ["d\x1b]0;x\x07\n"], are_new=True)
+    assert Conversation().ask() is None
     shown = capsys.readouterr().err
     assert "a␛[2Jb\nc" in shown
     assert "d␛]0;x␇↵" in shown

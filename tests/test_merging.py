@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,7 @@ def test_the_command_saves_a_model_that_is_found_and_shown(parts, charrnn):
     assert result.err.startswith("2 ensemble members, each LSTM 2 × 5, embedding 3; ")
     assert "runs/merged/model.safetensors" in result.err.replace("\\", "/")
     assert f"charrnn score -m {Path('runs', 'merged')} --file" in result.err
+    assert "different documents" not in result.err
     merged = load_model(parts / "runs" / "merged" / "model.safetensors")
     assert merged.config.members == 2
     assert [part["step"] for part in merged.training["merged"]] == [10, 11]
@@ -212,6 +214,25 @@ def test_the_command_saves_a_model_that_is_found_and_shown(parts, charrnn):
     assert scored.code == 0, scored.err
     record = json.loads(scored.out.splitlines()[0])
     assert record["logprob"] == pytest.approx(api.load("runs/merged").score("abc").logprob)
+
+
+def test_documents_that_some_have_read_are_told_and_the_texts_listed(parts, charrnn):
+    for seed in range(2):
+        training = {
+            "corpus": {"name": "t", "sha256": "0" * 64, "n_train": seed},
+            "config": {"seed": seed},
+        }
+        text = TextConfig(documents="line")
+        save_model(parts / str(seed), model_of(seed, training=training, text=text))
+    result = charrnn("merge", "0", "1")
+    assert result.code == 0, result.err
+    assert "different seeds hold out different documents" in result.err
+    assert "--held-out" in charrnn("merge", "--help", COLUMNS="200").out
+    for output in ("tsv", "jsonl", "table"):
+        assert re.search(r"merged\W+(text)?\W*t\b", charrnn("list", "--format", output).out)
+    table = charrnn("list", "--format", "table", COLUMNS="20").out.splitlines()
+    assert table[1].startswith(str(Path("runs", "merged")))
+    assert all(line == line.rstrip() for line in table)
 
 
 def test_a_merged_model_is_merged_again(parts, charrnn):

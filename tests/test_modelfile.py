@@ -239,7 +239,7 @@ def test_an_array_that_is_none(path, entry):
     header, data = header_of(path)
     header["output.bias"] = entry
     raw(path, header, data)
-    refused(path, "output.bias should be")
+    refused(path, "do not fill the file")
 
 
 def test_arrays_that_share_their_bytes_or_leave_some_out(path):

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 import charrnn
+from charrnn import api
 from charrnn.api import SETTINGS
-from charrnn.config import SamplingConfig
-from charrnn.errors import CharRNNError, ConfigError, CorpusError, ModelFileError
+from charrnn.config import ModelConfig, SamplingConfig
+from charrnn.errors import CharRNNError, ConfigError, CorpusError, ModelFileError, RunError
 from charrnn.model import CharModel
+from charrnn.storage.model_file import SavedModel
+from charrnn.storage.runs import RunDirectory
+from charrnn.vocab import ByteVocabulary, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,24 @@ def test_a_wrong_sampling_option(model, method, options, message):
     assert str(caught.value) == message
 
 
+def test_a_prompt_of_the_wrong_type_alone(model):
+    with pytest.raises(ConfigError, match="prompt must be a text, got 7"):
+        model.encode_prompt(7)
+
+
+@pytest.mark.parametrize(
+    ("members", "vocabulary", "shown"),
+    [
+        (1, Vocabulary("ab"), "<CharModel LSTM 2 x 8, 2 characters>"),
+        (3, ByteVocabulary(), "<CharModel LSTM 2 x 8, 3 members, bytes>"),
+    ],
+)
+def test_a_model_shows_its_shape(members, vocabulary, shown):
+    config = ModelConfig(vocab_size=len(vocabulary), hidden_size=8, num_layers=2, members=members)
+    saved = SavedModel(config=config, vocabulary=vocabulary, weights={}, training={})
+    assert repr(CharModel(saved)) == shown
+
+
 def test_a_place_in_a_text_belongs_to_its_model(model):
     other = charrnn.load("builtin")
     with pytest.raises(ConfigError, match="after is a place in a text of another model"):
@@ -119,6 +141,8 @@ SCORING = [
     ("score", "a", {"on_unknown": "guess"}, "on_unknown must be one of unk, skip, error"),
     ("score_many", "abc", {}, "texts must be several texts, got 'abc'"),
     ("score_many", 3, {}, "texts must be several texts, got 3"),
+    ("score_many", b"abc", {}, "texts must be several texts, got b'abc'"),
+    ("score_many", np.array("abc"), {}, "texts must be several texts, got array('abc'"),
     ("score_many", ["a", 3], {}, "texts must be a text, got 3"),
     ("char_scores", None, {}, "text must be a text, got None"),
     ("char_scores", "a", {"alternatives": -1}, "alternatives must be at least 0, got -1"),
@@ -137,7 +161,11 @@ TRAINING = [
     ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
     ({"hidden_size": "8"}, "hidden_size must be a whole number, got '8'"),
     ({"cell": "LSTM"}, "cell must be one of lstm, gru, rnn, got 'LSTM'"),
-    ({"time_s": "90s"}, "time_s must be a number, got '90s'"),
+    ({"time_s": "90s"}, "time_s must be a number of seconds such as 90, got '90s'"),
+    (
+        {"time_s": 1e-6},
+        "time_s must be at least 1 second, for the start alone takes longer; got 1e-06",
+    ),
     ({"documents": "page"}, "documents must be one of none, line, blank-line, file, got 'page'"),
     ({"out": 3}, "out must be a path, got 3"),
     ({"init": ""}, "init must be a path, got ''"),
@@ -193,7 +221,7 @@ def test_what_cannot_be_loaded():
 
 
 def test_an_interrupted_run_says_how_it_continues(text, tmp_path, monkeypatch):
-    """Ctrl-C in Python: the run is saved, and the command line takes it up."""
+    """Ctrl-C in Python: the run is saved, and taken up again."""
     monkeypatch.chdir(tmp_path)
     from charrnn.training.learner import Learner
 
@@ -207,8 +235,50 @@ def test_an_interrupted_run_says_how_it_continues(text, tmp_path, monkeypatch):
         return take_step(learner, *given)
 
     monkeypatch.setattr(Learner, "take_step", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"charrnn train --resume --out 'my run'"):
+    with pytest.raises(KeyboardInterrupt, match=r"to continue: charrnn\.resume\('my run'\)"):
         charrnn.train(
             text, out="my run", steps=20, hidden_size=8, batch_size=4, bptt=8, dtype="float32"
         )
     assert charrnn.load("my run").saved.training["step"] == 5
+    assert api.resume("my run").saved.training["step"] > 5
+    longer = api.resume(Path("my run"), steps=np.int64(10))
+    assert longer.path == Path("my run/model.safetensors")
+    assert RunDirectory(Path("my run")).resume_record()["schedule"]["step"] == 30
+
+
+def test_what_a_run_is_resumed_with(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"hidden_size": 8, "batch_size": 4, "bptt": 8, "dtype": "float32"}
+    charrnn.train(text, out="run", steps=2, **small)
+    assert set(keywords(api.resume)) == {"time_s", "epochs", "steps"}
+    for limits, message in (
+        ({}, "say how much longer it is to train"),
+        ({"time_s": "90s"}, "^time_s must be a number of seconds such as 90, got '90s'"),
+        ({"time_s": 0.1}, "^time_s must be at least 1 second"),
+        ({"steps": 0}, "^steps must be at least 1, got 0"),
+    ):
+        with pytest.raises(CharRNNError, match=message):
+            api.resume("run", **limits)
+    with pytest.raises(ConfigError, match=r"^run must be a path, got 7"):
+        api.resume(7)
+    with pytest.raises(RunError, match="there is no run in nowhere"):
+        api.resume("nowhere")
+
+
+def test_what_is_said_in_python_speaks_of_no_options(text, tmp_path, monkeypatch):
+    """A command that can be pasted may have some."""
+    monkeypatch.chdir(tmp_path)
+    settings = {"steps": 2, "hidden_size": 8, "batch_size": 4, "bptt": 8, "dtype": "float32"}
+    charrnn.train(text, out="run", **settings)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("notes")
+    for wrong in (
+        {"out": "run"},
+        {"out": "mine"},
+        {"out": "mine/notes.txt"},
+        {"out": "a", "name": "b"},
+        {"name": "a/b"},
+    ):
+        with pytest.raises(CharRNNError) as caught:
+            charrnn.train(text, **settings, **wrong)
+        assert "--" not in str(caught.value).partition("charrnn train")[0]

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import safetensors.numpy
 from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
 from charrnn.storage import runs
 from charrnn.storage.listing import list_runs
+from charrnn.storage.lock import take_lock
 from charrnn.storage.model_file import save_model
 from charrnn.storage.runs import (
     BUILTIN_MODEL,
@@ -58,6 +60,21 @@ def test_any_corpus_name_gives_a_plain_folder(corpus, folder):
     assert new_run(corpus).path.as_posix() == f"runs/{folder}"
 
 
+def test_a_directory_that_may_not_be_looked_at_is_not_taken(here, monkeypatch):
+    (here / "runs" / "play").mkdir(parents=True)
+    real = os.listdir
+
+    def listdir(path="."):
+        if Path(path).name == "play":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    assert new_run("play").path.as_posix() == "runs/play-2"
+    with pytest.raises(RunError, match="already holds a run"):
+        new_run("verse", name="play")
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "resume.safetensors", "metrics.jsonl"])
 def test_a_run_that_exists_is_not_taken(here, file):
     make(here / "out" / file)
@@ -93,6 +110,29 @@ def test_a_run_has_one_owner(here):
     assert not run.is_running
     assert not run.lock_file.exists()
     assert take_over(RunDirectory(run.path)).path == run.path
+
+
+def test_whoever_looks_keeps_nobody_from_owning_a_run(here):
+    """A lock is looked at with a shared one, for which an owner waits."""
+    run = new_run("play", out=here / "out")
+    run.release()
+    assert not run.is_running
+    assert not run.lock_file.exists(), "looking makes no file"
+    run.lock_file.touch()  # of a killed process
+    looking = os.open(run.lock_file, os.O_RDONLY)
+    take_lock(looking, shared=True)
+    assert not run.is_running, "two may look at the same time"
+    threading.Timer(0.05, os.close, [looking]).start()
+    owned = take_over(run)
+    assert run.is_running
+    owned.release()
+
+
+def test_a_run_being_swept_by_another_command_is_waited_for(here):
+    make(here / "runs" / "play" / "resume.safetensors")
+    sweeping = take_over(RunDirectory(here / "runs" / "play"))
+    threading.Timer(0.05, sweeping.release).start()
+    assert take_over(RunDirectory(here / "runs" / "play")).is_running
 
 
 HOLD = """
@@ -244,7 +284,7 @@ def test_unfinished_runs_come_with_the_newest_first(here):
 
 def test_a_run_that_is_finished_is_told_from_one_that_is_not_there(here):
     make(here / "runs" / "done" / "model.safetensors")
-    with pytest.raises(RunError, match=r"done is finished, there is nothing to resume.*--init"):
+    with pytest.raises(RunError, match=r"done is finished, there is nothing to resume.*init"):
         list(unfinished_runs(name="done"))
     with pytest.raises(RunError, match=r"there is no run in .*lost"):
         list(unfinished_runs(out=here / "lost"))
@@ -272,7 +312,7 @@ def test_a_finished_run_is_resumed_only_when_it_is_named(here):
 def test_what_is_advised_for_a_run_that_exists_can_be_done(here):
     taken = here / "my run"
     make(taken / "resume.safetensors")
-    with pytest.raises(RunError, match=r"choose another --name or --out$"):
+    with pytest.raises(RunError, match=r"choose another name or directory$"):
         new_run("play", out=taken)  # its text is gone
     resume_state(taken)
     with pytest.raises(RunError, match=r"charrnn train --resume --out '.*my run'$"):
@@ -382,7 +422,7 @@ def test_a_name_is_no_path(name):
 
 
 def test_a_name_and_a_directory_exclude_each_other(tmp_path):
-    with pytest.raises(ConfigError, match="--out and --name"):
+    with pytest.raises(ConfigError, match="a name and a directory both"):
         new_run("text", name="x", out=tmp_path / "y")
 
 

@@ -7,6 +7,10 @@ import dataclasses
 import io
 import json
 import os
+import re
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -68,7 +72,7 @@ def test_empty_and_unknown_texts(score):
 def test_an_argument_that_is_not_utf8(score):
     out, err = score("a\udce9", "--format", "jsonl")
     assert records_of(out)[0]["text"] == "a\udce9"
-    assert "U+DCE9" in err
+    assert "an undecodable byte (0xE9) at position 1" in err
 
 
 def test_files_stdin_and_whole(score, tmp_path):
@@ -88,7 +92,14 @@ def test_files_stdin_and_whole(score, tmp_path):
     in_rows, err = score("--whole", "--file", "f", "--rows", 3, "--warmup", 50)
     found = float(rows_of(in_rows)[0]["logprob"])
     assert found == pytest.approx(float(whole["logprob"]), abs=1e-4)
-    assert "read in 3 pieces, each after 50 uncounted characters: an approximation" in err
+    assert "approximation" not in err + score("--whole", "--file", "f", "--rows", 1)[1]
+    err = score("--whole", "--file", "f", "--rows", 3, "--warmup", 24)[1]
+    assert "read in 3 pieces, each after 24 uncounted characters: an approximation" in err
+    assert "costs less than 0.0001 bits per character, " in err
+    assert (
+        "read in 25 pieces, without warm-up"
+        in score("--whole", "--file", "f", "--rows", 99, "--warmup", 0)[1]
+    )
 
 
 def test_context(score, tmp_path):
@@ -135,6 +146,30 @@ def test_unknown_characters(score, charrnn, tiny_model_path):
     refused.assert_one_error(1, "text 2 has characters the model has never seen: '€' (U+20AC)")
 
 
+def test_an_error_about_a_text_says_which(charrnn, tiny_model_path, tmp_path):
+    (tmp_path / "f").write_text("the key\nof\na€b\n", encoding="utf-8")
+    (tmp_path / "pairs").write_text("good\tbad\nab\tab\nthe\tt€\n", encoding="utf-8")
+    rules = ("--on-unknown", "error", "--format", "tsv")
+    model = ("-m", tiny_model_path)
+    several = [
+        (("score", *model, "a€"), "the text has"),
+        (("score", *model, "the", "a€"), "text 2 has"),
+        (("score", *model, "--file", "f"), "line 3 of f has"),
+        (("score", *model, "the", "--file", "f", "--html", "p.html"), "line 3 of f has"),
+        (("score", *model, "--file", "f", "--whole"), "f has"),
+        (("score", *model, "--file", "f", "--whole", "--rows", 2), "f has"),
+        (("pairs", *model, "pairs"), "line 3 of pairs has"),
+        (("compare", tiny_model_path, tiny_model_path, "--file", "f"), "line 3 of f has"),
+        (("compare", tiny_model_path, tiny_model_path, "a€"), "the text has"),
+    ]
+    for report in ("--per-char", "--per-word", "--adapt", "--sort", "--total"):
+        several.append((("score", *model, "--file", "f", report), "line 3 of f has"))
+    for command, named in several:
+        charrnn(*command, *rules).assert_one_error(1, f"charrnn: {named} characters the model has")
+    assert "at position 1 of line 3 of f" in charrnn("score", *model, "--file", "f").err
+    assert "at position 1 of line 3 of pairs" in charrnn("pairs", *model, "pairs").err
+
+
 def test_sorting(score):
     texts = ("a long text is improbable", "a", "two")
     rows = rows_of(score(*texts, "--sort")[0])
@@ -150,7 +185,9 @@ def test_characters_and_words(score):
     rows = rows_of(score("the kéy", "x", "--per-char", "--alternatives", 2)[0])
     assert "".join(row["character"] for row in rows) == "the kéyx"
     assert [row["text_number"] for row in rows] == ["1"] * 7 + ["2"]
-    assert len(json.loads(rows[0]["alternatives"])) == 2
+    assert [name for name in rows[0] if name.startswith("alternative_")] == [
+        "alternative_1", "alternative_1_logprob", "alternative_2", "alternative_2_logprob",
+    ]  # fmt: skip
     total = sum(float(row["logprob"]) for row in rows[:7])
     assert total == pytest.approx(float(text["logprob"]), abs=1e-4)
     records = records_of(score("the kéy", "--per-char", "--format", "jsonl")[0])
@@ -209,16 +246,23 @@ def test_comparing(charrnn, tiny_model_path, narrow_path):
         given = ("compare", tiny_model_path, second, *arguments)
         return charrnn(*given, stdin=stdin.encode())
 
-    (record,) = records_of(compare(narrow_path, "a bad egg", "a head", "--format", "jsonl").out)
+    lines = ("a bad egg", "a head", "bed", "a cab", "fed", "hag")
+    (record,) = records_of(compare(narrow_path, *lines, "--format", "jsonl").out)
     assert record["difference_low"] <= record["difference"] <= record["difference_high"]
     assert (record["model"], record["model_compared"]) == (str(tiny_model_path), str(narrow_path))
     assert record["bits_per_byte_compared"] - record["bits_per_byte"] == record["difference"]
-    whole = compare(tiny_model_path, "--whole", "--format", "jsonl", stdin="ab " * 900)
+    whole = compare(tiny_model_path, "--whole", "--format", "jsonl", stdin="ab " * 2000)
     (same,) = records_of(whole.out)
     assert same["difference"] == 0
-    assert same["n_resampled"] == 3
-    table = compare(tiny_model_path, "a bad egg", "a head", "--format", "table")
-    assert table.out.endswith("This text cannot tell the two models apart.\n")
+    assert same["n_resampled"] == 6
+    table = compare(tiny_model_path, *lines, "--format", "table")
+    assert table.out.endswith("These texts cannot tell the two models apart.\n")
+    few = compare(narrow_path, *lines[:2], "--format", "table")
+    assert few.out.endswith(
+        "Too few texts for a 95 % interval: it takes 6, or one text of 6,144 characters.\n"
+    )
+    assert "is better" not in few.out
+    assert "too few texts for a 95 % interval" in compare(narrow_path, *lines[:2]).err
     compare(narrow_path, "xyz", "zyx").assert_one_error(2, "6 of 6 characters are unknown")
     unknown = compare(narrow_path, "a bad egg and a hat", "fed").err
     assert f"{narrow_path}: 2 unknown characters scored as UNK: 'n' (U+006E) at position" in unknown
@@ -257,6 +301,13 @@ def test_tables(score, report):
     assert "b[old]" in out
 
 
+def test_a_narrow_terminal_gets_every_digit(score):
+    out, _ = score("the key", "--eos", terminals=("stdout",), COLUMNS="40", NO_COLOR="1")
+    assert "…" not in out
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out)
+    assert max(map(len, shown.splitlines())) <= 40
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -275,6 +326,9 @@ def test_tables(score, report):
         (("--whole", "--rows", "0"), "--rows must be at least 1, got 0"),
         (("--whole", "--rows", "2", "--warmup", "-1"), "--warmup must be at least 0, got -1"),
         (("a", "--warmup", "4"), "--warmup needs --rows"),
+        (("--whole", "--rows", 10**30), "--rows must be at most 4,096, got 1000000"),
+        (("a", "--html", "-"), "--html writes a file beside the report"),
+        (("a", "--html", ""), "'--html': it is empty"),
         (("--whole", "--rows", "2", "--context", "a"), "excludes --html and --context"),
         (("--whole", "--rows", "2", "--html", "a"), "excludes --html and --context"),
         (("a", "--adapt", "--html", "x"), "--html shows the model as it is"),
@@ -284,6 +338,7 @@ def test_tables(score, report):
         (("a\\", "-e"), "write \\\\ for a backslash"),
         (("a\\U7fffffff", "-e"), "and not \\U7fffffff"),
         ((), "nothing to score"),
+        (("--file", os.devnull), "null is empty: it has no lines to score"),
     ],
 )
 def test_wrong_usage(charrnn, tmp_path, arguments, message):
@@ -311,7 +366,7 @@ def test_bad_files(charrnn, tiny_model_path, tmp_path):
 def test_nuls_are_characters(score):
     out, err = score(stdin="a\0b\n")
     assert rows_of(out)[0]["text"] == "a\0b"
-    assert "a character (U+0000) at position 1" in err
+    assert "a null character (U+0000) at position 1" in err
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch, tmp_path):
@@ -342,6 +397,17 @@ def test_a_context_that_begins_with_an_at_sign(charrnn, score, tmp_path):
     assert "'@'" not in score("a", "--context", "@@", "--on-unknown", "skip")[1]
     (tmp_path / "anna").write_text("the ", encoding="utf-8")
     assert score("a", "--context", "@anna")[0] == score("a", "--context", "the ")[0]
+
+
+def test_standard_input_is_read_once(charrnn, tiny_model_path):
+    for command in (
+        ("score", "-m", tiny_model_path, "--file", "-"),
+        ("score", "-m", tiny_model_path, "--whole"),
+        ("compare", tiny_model_path, tiny_model_path),
+        ("pairs", "-m", tiny_model_path, "-"),
+    ):
+        refused = charrnn(*command, "--context", "@-", stdin=b"a\tb\nc\td\n")
+        refused.assert_one_error(2, "both come from standard input: name a file")
 
 
 def test_line_ends_of_arguments_are_those_of_files(score):
@@ -376,9 +442,10 @@ def test_files_may_have_any_encoding(score, charrnn, tmp_path, tiny_model_path):
 
 @pytest.mark.parametrize(("text", "form"), [("cafe\u0301", "NFC"), ("\ufb01n", "NFKC")])
 def test_another_unicode_form_gets_a_hint(score, charrnn, tiny_model_path, text, form):
-    assert f"the model knows them in the Unicode form {form}" in score(text)[1]
+    hint = f"in the Unicode form {form}: bring the text into it, or train with --normalize {form}"
+    assert hint.lower() in score(text)[1].lower()
     refused = charrnn("sample", "-m", tiny_model_path, "-p", text)
-    refused.assert_one_error(1, f"the model knows them in the Unicode form {form}")
+    refused.assert_one_error(1, f"in the Unicode form {form}: bring the text into it")
     assert "Unicode form" not in score("a☃b")[1]
 
 
@@ -409,6 +476,39 @@ def test_a_page_replaces_nothing_but_a_page(score, charrnn, tmp_path, tiny_model
     refused = charrnn("score", "-m", tiny_model_path, "--file", "page.html", "--html", "page.html")
     refused.assert_one_error(2, "--html would replace page.html, which is read")
     assert (tmp_path / "page.html").read_bytes() == made
+
+
+@pytest.mark.skipif(os.name == "nt", reason="redirections as in a POSIX shell")
+def test_no_output_is_what_is_read(score, tmp_path, tiny_model_path):
+    """Whatever the name: redirections, links, a context; nor where the report goes."""
+    score("ab", "--html", "page.html")
+    page = tmp_path / "page.html"
+    made = page.read_bytes()
+    (tmp_path / "soft").symlink_to("page.html")
+    (tmp_path / "hard").hardlink_to(page)
+    (tmp_path / "pairs").write_text("ab\tba\n")
+    run = f"{sys.executable} -m charrnn"
+    model = shlex.quote(str(tiny_model_path))
+    refused = [
+        f"{run} score -m {model} --whole --html page.html < page.html",
+        f"{run} score -m {model} --whole --html soft < hard",
+        f"{run} score -m {model} --html hard --file soft",
+        f"{run} score -m {model} ab --html soft --context @page.html",
+        f"{run} score -m {model} ab --html page.html >> page.html",
+        f"{run} score -m {model} --file page.html >> soft",
+        f"{run} score -m {model} < page.html >> soft",
+        f"{run} score -m {model} ab --context @hard >> page.html",
+        f"{run} compare {model} {model} --file page.html >> hard",
+        f"{run} pairs -m {model} pairs >> pairs",
+    ]
+    for command in refused:
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, (command, done.stderr)
+        assert "would" in done.stderr
+        assert page.read_bytes() == made
+    assert (tmp_path / "pairs").read_text() == "ab\tba\n"
 
 
 def test_a_page_shows_no_path(score, charrnn, tmp_path, tiny_model_path):

@@ -112,8 +112,20 @@ def test_rows_with_a_short_warmup_say_what_they_cost():
     for warmup, most in ((0, 5.0), (4, 1.0)):
         found = score_in_rows(scorer(), [text], rows=4, warmup=warmup)
         assert found.score.n_scored == 600
-        assert 1e-6 < abs(found.score.logprob - exact) < most
+        cost = exact - found.score.logprob
+        assert 1e-6 < abs(cost) < most
+        assert found.cost_logprob == pytest.approx(cost, abs=1e-9)  # all seams are measured
+        assert found.cost_error == 0
     assert score_in_rows(scorer(), [], rows=4, warmup=0).score.n_scored == 0
+
+
+def test_the_cost_of_many_seams_is_measured_at_some():
+    text = random_text(3000, 5)
+    found = score_in_rows(scorer(), [text], rows=300, warmup=2)
+    cost = score_pieces(scorer(), [text]).logprob - found.score.logprob
+    assert found.cost_error > 0
+    assert abs(found.cost_logprob - cost) < 4 * found.cost_error
+    assert score_in_rows(scorer(), [text[:5]], rows=300, warmup=2).rows == 5
 
 
 def test_rows_refuse_what_they_cannot_do():

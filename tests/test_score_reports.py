@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import unicodedata
+import weakref
 from html.parser import HTMLParser
 
 import numpy as np
@@ -17,15 +19,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from score_models import CONFIG, ENGINE, VOCABULARY, WEIGHTS, naive, random_text, scorer
 
-from charrnn.display.heatmap import LEVELS, level_of, show_heatmap, show_legend
+from charrnn.display.heatmap import LEVELS, level_of, show_characters, show_heatmap, show_legend
 from charrnn.display.page import page
 from charrnn.display.records import Records
 from charrnn.display.terminal import pasted, terminal_text, visible_text
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.scoring.batch import score_many
-from charrnn.scoring.compare import bootstrap, compare
-from charrnn.scoring.details import END, UNKNOWN, char_scores, word_scores
+from charrnn.scoring.compare import LEAST_TEXTS, bootstrap, compare
+from charrnn.scoring.details import END, UNKNOWN, CharScore, char_scores, word_scores
 from charrnn.scoring.pairs import Pair, judge, rank, read_pairs, wilson
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import Scorer, score_blocks, score_pieces
@@ -118,11 +120,11 @@ SCORES = scored(a=(-1.0, 1), b=(-2.0, 4), c=(-2.0, 1), d=(-3.0, 2))
 
 def test_accuracy_by_group_and_in_all():
     pairs = [
-        Pair("a", "b", "y"),
-        Pair("c", "b", "y"),  # a tie is wrong
-        Pair("d", "a", "x"),
-        Pair("b", "d", "x"),
-        Pair("a", "d", "x"),
+        Pair("a", "b", "y", 1),
+        Pair("c", "b", "y", 2),  # a tie is wrong
+        Pair("d", "a", "x", 3),
+        Pair("b", "d", "x", 4),
+        Pair("a", "d", "x", 5),
     ]
     x, y, total = judge(pairs, SCORES)
     assert (x.group, x.n, x.n_correct, x.n_ties) == ("x", 3, 2, 0)
@@ -142,9 +144,10 @@ def test_wilson_on_known_values():
 
 
 def test_pairs_are_read_from_tsv_and_json():
-    expected = [Pair("a b", " c", ""), Pair("d", "e", "g")]
+    expected = [Pair("a b", " c", "", 1), Pair("d", "e", "g", 2)]
     assert read_pairs(["a b\t c", "d\te\tg"]) == expected
-    assert read_pairs(["Good\tBad\tGroup", "a b\t c", "d\te\tg"]) == expected
+    lower = [pair._replace(line=pair.line + 1) for pair in expected]
+    assert read_pairs(["Good\tBad\tGroup", "a b\t c", "d\te\tg"]) == lower
     lines = [
         {"sentence_good": "a b", "sentence_bad": " c"},
         {"sentence_good": "d", "sentence_bad": "e", "UID": "g", "field": "syntax"},
@@ -252,11 +255,25 @@ def test_the_bootstrap_has_the_width_of_the_normal_interval():
     assert (low, high) == pytest.approx((centre - half, centre + half), abs=0.015)
 
 
-def test_one_text_gives_no_interval():
-    (one,) = score_many(scorer(), ["abc"])
-    assert math.isnan(compare([one], [one], (VOCABULARY, VOCABULARY)).low)
-    blocks = list(score_blocks(scorer(), ["abcde" * 500]))
-    assert compare(blocks, blocks, (VOCABULARY, VOCABULARY)).n_units == 3
+@pytest.mark.parametrize("n", [1, 2, LEAST_TEXTS - 1, LEAST_TEXTS])
+def test_few_texts_give_no_interval(n):
+    """All of five favour one model by chance once in sixteen times: a bootstrap cannot know."""
+    lines = [random_text(20, k) for k in range(n)]
+    first, second = (list(score_many(rules, lines)) for rules in (scorer(), other_scorer()))
+    empty = list(score_many(scorer(), [""])) * 9
+    found = compare([*first, *empty], [*second, *empty], (VOCABULARY, VOCABULARY))
+    if n < LEAST_TEXTS:
+        assert (found.n_units, found.is_certain) == (0, False)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    else:
+        assert found.n_units == n
+        assert found.low <= found.difference <= found.high
+
+
+def test_a_long_text_is_resampled_in_blocks():
+    blocks = list(score_blocks(scorer(), ["abcde" * 1200]))
+    assert compare(blocks, blocks, (VOCABULARY, VOCABULARY)).n_units == 6
 
 
 # TSV and JSON lines
@@ -323,7 +340,7 @@ def test_the_page_is_wellformed_and_escaped():
     found.close()
     assert not found.open
     assert found.loaded == []  # nothing comes from elsewhere
-    assert "http" not in made
+    assert "://" not in made
     shown = "".join(found.text)
     assert "</script><b>&amp;\"'" in shown
     assert "<model> & co" in shown
@@ -334,16 +351,46 @@ def test_the_page_is_wellformed_and_escaped():
     assert made.count('<span class="l') == len(rows)
     assert "prefers-color-scheme: dark" in made
     first = events[0][0]
-    assert rows[0][1:3] == [round(first.bits, 3), first.rank]
+    assert rows[0][1:3] == [round(first.bits, 3), str(first.rank)]
     assert len(rows[0][3]) == 4
 
 
-def test_the_page_of_a_byte_model_has_one_span_for_each_byte():
-    events = [list(char_scores(byte_scorer(), ["né中"], alternatives=1))]
+def test_the_page_of_a_byte_model_has_one_span_for_each_character():
+    """Its colour and its card are those of all its bytes."""
+    rules = Scorer(byte_scorer().engine, ByteVocabulary(), eos=True)
+    events = list(char_scores(rules, ["né中"], alternatives=1))
+    made = page([events], "m")
     found = Wellformed()
-    found.feed(page(events, "m"))
+    found.feed(made)
     assert "né中" in "".join(found.text)
-    assert len(json.loads(found.scripts[0])) == 6
+    rows = json.loads(found.scripts[0])
+    assert [row[0] for row in rows] == ["n", "é <C3> <A9>", "中 <E4> <B8> <AD>", "the end"]
+    assert rows[1][1] == pytest.approx(events[1].bits + events[2].bits, abs=1e-3)
+    assert rows[1][2] == f"{events[1].rank}, {events[2].rank}"
+    assert made.count('<span class="l') == 4
+    mean = score_pieces(rules, ["né中"]).bits_per_char
+    assert f"<strong>{mean:.3f}</strong><span>bits per character or end</span>" in made
+
+
+def test_the_page_is_for_the_keyboard_and_without_colours():
+    events = list(char_scores(scorer(), ["ab"], alternatives=1))
+    made = page([events], "m")
+    assert '<article tabindex="0" aria-label=' in made
+    assert 'role="status"' in made
+    assert "default-src 'none'" in made  # nothing is loaded, whatever a text says
+    for level in range(29):
+        (rule, *_) = re.findall(rf"\.chars \.l{level},.*", made)
+        assert ("box-shadow" in rule) == (level >= 8)
+
+
+def test_extreme_figures_stay_short():
+    event = CharScore("a", "a", -1e30, 1, False, ())
+    certain = CharScore("a", "a", 0.0, 1, False, ())
+    boxes = re.findall(r"<strong>(.*?)</strong>", page([[event]], "m"))
+    assert max(map(len, boxes)) < 12
+    assert "-0.0" not in "".join(re.findall(r"<strong>(.*?)</strong>", page([[certain]], "m")))
+    assert math.copysign(1, certain.bits) == 1
+    assert "<strong>nan" not in page([[]], "m")
 
 
 def console(width=20, **options):
@@ -373,6 +420,28 @@ def test_colours_and_their_absence(capsys):
     assert "38;" not in plain
     assert "48;" not in plain
     assert "\x1b[4m" in plain  # underlined instead
+
+
+def test_a_heat_map_does_not_hold_its_text(capsys):
+    """Of a text of any length it keeps the most surprising events, and what stood before them."""
+    alive = weakref.WeakSet()
+    most = 0
+
+    def events():
+        nonlocal most
+        for k in range(3000):
+            one = CharScore(
+                "x" if k % 50 else "\n", "x" if k % 50 else "\n", -(k % 7), k, False, ()
+            )
+            alive.add(one)
+            most = max(most, len(alive))
+            yield one
+
+    show_characters([events()], "table", 0)
+    assert most < 300
+    table = capsys.readouterr().out.partition("most surprising")[2].splitlines()
+    found = [int(line.split()[-1]) for line in table[1:9]]
+    assert found == [k for k in range(3000) if k % 7 == 6][:8]
 
 
 def test_levels_and_control_characters():

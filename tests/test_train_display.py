@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -20,9 +21,9 @@ STARTED = events.Started(
     n_train=9_000,
     n_val=1_000,
     unit="char",
-    chars_per_unit=1.0,
     files_read=1,
     files_left_out=0,
+    n_copies=0,
     batch_size=16,
     bptt=64,
     device="cpu",
@@ -62,7 +63,6 @@ FINISHED = events.Finished(
     temperature=1.07,
     train_loss=1.5,
     verdict=events.Verdict(judgement="sound", advice="more training", epochs=3.0, gap=0.05),
-    padding_share=0.0,
 )
 RUN = str(Path("runs/play"))
 
@@ -85,12 +85,14 @@ def test_the_beginning_says_what_is_trained_and_how_long_it_may_take():
     for part in (
         "2 ensemble members, each LSTM 1 × 128",
         f"{STARTED.model.num_parameters() / 1000:.0f}k parameters",
-        "9.00k + 1.00k",
+        "alphabet of 65 characters",
+        "9.00k characters to train on and 1.00k to validate on · 16 rows",
         "16 rows × 64",
         "cpu float32",
     ):
         assert part in choice
     assert run == f"run {RUN}, at most 1m 30s or 50 epochs"
+    assert "9.00k characters to train on · 16 rows" in shown(changed(STARTED, n_val=0))[0]
 
 
 @pytest.mark.parametrize(
@@ -116,14 +118,16 @@ def test_an_evaluation_is_a_line_that_begins_with_the_progress():
     assert "  train 1.512 nats/char (2.18 bits/char)  lr" in line
     (line,) = shown(changed(EVALUATED, progress=1.0, train_loss=None, val_loss=None, is_best=False))
     assert line == "100%  epoch 3.42  step 1,200  1m 05s  lr 0.006  100k char/s"
+    (line,) = shown(changed(EVALUATED, chars_per_s=0.0))
+    assert line.endswith("  lr 0.006  best"), "a speed that is not known is not shown"
 
 
 def test_every_figure_of_a_byte_model_names_its_unit():
-    started = changed(STARTED, unit="byte", chars_per_unit=0.6)
+    started = changed(STARTED, unit="byte")
     verdict = events.Verdict(judgement="little validation", n_val=40)
     finished = changed(FINISHED, bits_per_char=4.81, verdict=verdict)
     lines = shown(started, changed(EVALUATED, bits_per_char=3.85), finished)
-    assert "9.00k + 1.00k bytes" in lines[0]
+    assert "alphabet of 65 bytes · 9.00k bytes to train on and 1.00k to validate on" in lines[0]
     assert "val 1.600 nats/byte (3.85 bits/char)  lr 0.006  100k byte/s" in lines[2]
     assert (
         "validation 2.000 nats/byte (4.81 bits/char) at step 30; the validation text of 40 bytes"
@@ -131,22 +135,70 @@ def test_every_figure_of_a_byte_model_names_its_unit():
     )
 
 
-def test_the_bar_of_a_terminal_shows_the_progress():
+def on_terminal(width, *given):
+    """Return the lines that events leave on a terminal of such a width, and its last bar."""
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=120, highlight=False)
-    with TrainingDisplay(console=console) as display:
-        display.show(EVALUATED)
-        display.show(
-            events.Progressed(
-                progress=0.56, step=1300, train_loss=1.5, learning_rate=0.005,
-                chars_per_s=1e5, eta_s=61.0,
-            )
-        )  # fmt: skip
-        (task,) = display._progress.tasks
-        assert (task.completed, task.total) == (0.56, 1.0)
-        assert task.description.startswith(
-            " 56% · 1m 01s left · train 1.500 · val 1.600 nats/char · 100k char/s"
-        )
+    console = Console(
+        file=stream, force_terminal=True, color_system="standard", width=width, highlight=False
+    )
+    display = TrainingDisplay(console=console)
+    for event in given:
+        display.show(event)
+    lines = ANSI.sub("", stream.getvalue()).splitlines()
+    stream.truncate(0)
+    console.print(display._progress)
+    return lines, ANSI.sub("", stream.getvalue()).strip("\0\n").rstrip()
+
+
+ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+PROGRESSED = events.Progressed(
+    progress=0.56, step=1300, train_loss=1.5, learning_rate=0.005, chars_per_s=1e5, eta_s=61.0
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "bar_width", "shown"),
+    [
+        (
+            120,
+            20,
+            " 56% · 1m 01s left · train 1.500 · val 1.600 nats/char · 100k char/s · lr 0.005",
+        ),
+        (80, 13, " 56% · 1m 01s left · train 1.500 · val 1.600 nats/char"),
+        (60, 10, " 56% · 1m 01s left · train 1.500 · val 1.600"),
+        (40, 6, " 56% · 1m 01s left · val 1.600"),
+        (20, 4, " 56%"),
+    ],
+)
+def test_the_bar_keeps_what_matters_most(width, bar_width, shown):
+    _, bar = on_terminal(width, EVALUATED, PROGRESSED)
+    assert bar.endswith(f" {shown}"), bar
+    assert sum(c in "━╸╺" for c in bar) == bar_width
+    assert bar.count("\n") == 0
+    assert len(bar) <= width
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (80, " 50%  1m 05s  train 1.512  val 1.600 nats/char (2.31 bits/char)  best"),
+        (60, " 50%  1m 05s  val 1.600 nats/char  best"),
+        (30, " 50%  val 1.600 nats/char"),
+    ],
+)
+def test_an_evaluation_stays_in_one_line_of_a_terminal(width, shown):
+    (line,), _ = on_terminal(width, EVALUATED)
+    assert line == shown
+
+
+def test_lines_are_broken_between_words_on_a_terminal_and_nowhere_else():
+    event = changed(FINISHED, run=Path("runs") / ("a-long-name-" * 5))
+    lines, _ = on_terminal(40, event)
+    commands = [line for line in lines if "charrnn " in line]
+    assert all(len(line) <= 40 for line in lines if line not in commands)
+    whole = [line[line.index("charrnn ") :] for line in shown(event) if "charrnn " in line]
+    assert [line.strip() for line in commands] == whole
+    assert " ".join(" ".join(lines).split()) == " ".join(" ".join(shown(event)).split())
 
 
 def test_the_end_says_how_good_the_model_is_and_what_to_type():
@@ -158,15 +210,23 @@ def test_the_end_says_how_good_the_model_is_and_what_to_type():
     )
     assert best.endswith("; now type:")
     assert command == f"  charrnn sample -m {RUN} --temp 0.8"
-    assert again == f"To train it as long again: charrnn train --resume --out {RUN} --time 91s"
+    assert again == (
+        f"To train it for another 1m 31s: charrnn train --resume --out {RUN} --time 91s"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "option"),
-    [({"reason": "steps"}, "--steps 40"), ({"reason": "epochs", "epochs": 3.004}, "--epochs 3")],
+    [
+        ({"reason": "steps"}, "40 steps: ... --steps 40"),
+        ({"reason": "epochs", "epochs": 3.004}, "3 epochs: ... --epochs 3"),
+    ],
 )
 def test_more_training_is_of_the_kind_that_there_was(change, option):
-    assert shown(changed(FINISHED, **change))[-1].endswith(option)
+    more, option = option.split("...")
+    last = shown(changed(FINISHED, **change))[-1]
+    assert last.startswith(f"To train it for another {more}")
+    assert last.endswith(option)
 
 
 def test_commands_can_be_pasted():
@@ -193,10 +253,39 @@ def test_an_interrupted_run_says_how_to_continue():
     assert last == f"To continue where it stopped: charrnn train --resume --out {RUN}"
 
 
-def test_padding_is_explained_where_there_is_much():
-    assert len(shown(changed(FINISHED, padding_share=0.004))) == 4
-    _, padding, *_ = shown(changed(FINISHED, padding_share=0.25))
-    assert padding.startswith("25.0% of the computation was padding: windows extend beyond")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_end_of_a_resumed_run_says_what_that_has_brought(quiet):
+    resumed = changed(STARTED, resumed_at=30)
+    done, *rest = shown(resumed, FINISHED, quiet=quiet)[0 if quiet else 2 :]
+    assert done.startswith("Done after 1m 31s and 3 epochs in all: validation")
+    assert rest[0] == (
+        "The model did not improve after it was resumed at step 30: the best one, from step 30, is "
+        "kept."
+    )
+    improved = shown(resumed, changed(FINISHED, best_step=31), quiet=quiet)
+    assert not any("improve" in line for line in improved)
+    assert any("Nothing was trained" in line for line in shown(resumed, changed(FINISHED, step=30)))
+    stopped = changed(FINISHED, step=30, reason="interrupted")
+    assert not any("Nothing was trained" in line for line in shown(resumed, stopped))
+    assert "in all" not in shown(STARTED, FINISHED, quiet=quiet)[-2]
+
+
+def test_the_hint_at_documents_is_there_at_the_end_too():
+    hint = "looks like a list of short lines: with --documents line"
+    lines = shown(changed(STARTED, looks_like_list=True), EVALUATED, FINISHED)
+    assert [hint in line for line in lines] == [
+        False, False, True, False, False, True, False, False, False
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [None, 20, 80])
+def test_a_long_sample_is_cut(width):
+    event = events.Sampled(text="\n".join(["name of one"] * 30))
+    lines = shown(event) if width is None else on_terminal(width, event)[0]
+    assert lines == ["    name of one"] * 3 + ["    name of one …"]
+    assert shown(events.Sampled(text="a b " * 60)) == ["    " + ("a b " * 60)]
+    lines, _ = on_terminal(20, events.Sampled(text="some words" + " some words" * 2))
+    assert lines == ["    some words", "    some words", "    some words"]
 
 
 UNKNOWN = changed(EVALUATED, unknown_share=0.0312)
@@ -212,7 +301,7 @@ DONE_LINES = shown(FINISHED)[0], f"The best model is {FINISHED.model_path}."
         (UNKNOWN, "3% of the validation text are characters that the training text lacks"),
         (
             events.RolledBack(exploded_at=48, step=40, rate_scale=0.3),
-            "near step 48: back to step 40 with the learning rate times 0.3",
+            "near step 48: back to step 40 with 0.3 times the learning rate",
         ),
     ],
 )
@@ -235,6 +324,9 @@ def test_warnings_are_yellow_and_in_quiet_runs_too(event, warning):
         (changed(STARTED, looks_like_list=True), "with --documents line the model learns"),
         (changed(STARTED, files_read=1200, files_left_out=3), "1,200 files read, 3 left out"),
         (changed(STARTED, files_read=2), "2 files read"),
+        (changed(STARTED, files_left_out=2), "1 file read, 2 left out"),
+        (changed(STARTED, n_copies=1), "one has the same text as another file"),
+        (changed(STARTED, n_copies=1200), "1,200 have the same text as another file"),
         (events.LossRises(step=1200), "keeps rising at step 1,200: the run ends soon"),
         (events.Stopping(), "stopping: the model is measured and saved first"),
     ],
@@ -243,6 +335,12 @@ def test_what_is_as_it_should_be_is_no_warning(event, note):
     assert note in shown(event)[-1]
     assert shown(event, quiet=True) == []
     assert "\x1b[33m" not in coloured(event)
+
+
+def test_a_lower_learning_rate_is_named():
+    started = changed(STARTED, training=TrainingConfig(steps=9, learning_rate=100))
+    event = events.RolledBack(exploded_at=48, step=40, rate_scale=0.027)
+    assert shown(started, event)[-1].endswith("with a learning rate of 2.7 instead of 100")
 
 
 def coloured(event):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
+import os
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,9 +29,17 @@ from charrnn import api, events
 from charrnn.batches.windows import shifted
 from charrnn.corpus.corpus import load_corpus
 from charrnn.engine.network import Engine, target_logprobs
-from charrnn.errors import CharRNNError, ConfigError, CorpusError, DivergenceError, RunError
+from charrnn.errors import (
+    CharRNNError,
+    ConfigError,
+    CorpusError,
+    DivergenceError,
+    RunError,
+    StorageError,
+)
 from charrnn.models.network import CharNetwork
 from charrnn.storage.model_file import load_model
+from charrnn.training import checkpoint as checkpoint_module
 from charrnn.training import learner as learner_module
 from charrnn.training import schedule as schedule_module
 from charrnn.training import trainer as trainer_module
@@ -396,6 +407,29 @@ def test_the_measurement_at_a_stop_leaves_no_trace(prepare, monkeypatch, loss_at
     assert load_model(trainer.run_directory.model).training["step"] == best
 
 
+@pytest.mark.parametrize("loss_at_9", [2.0, 2.4])
+def test_a_run_limited_by_time_keeps_the_best_model_of_a_stop(prepare, monkeypatch, loss_at_9):
+    """It is another run at every attempt, so that nothing speaks against it."""
+
+    def made_up(trainer):
+        def measure(*, validation, temperature=1.0, limit=None):
+            losses = {6: 2.2, 9: loss_at_9}
+            return Measured(losses.get(trainer._schedule.step, 2.5) if validation else 1.0, 1.0)
+
+        monkeypatch.setattr(trainer._learner, "measure", measure)
+        return trainer
+
+    trainer = made_up(prepare(texts.english(4000), **CASE, time_s=1e6))
+    assert stopped_at(trainer, 9)[-1].val_loss == min(2.2, loss_at_9)
+    finished = run(trainer := made_up(resumed(trainer)))[-1]
+    best = 9 if loss_at_9 < 2.2 else 6
+    assert (finished.best_step, finished.val_loss) == (best, min(2.2, loss_at_9))
+    kept = load_model(trainer.run_directory.model).training
+    assert (kept["step"], kept["val_loss_nats"]) == (best, min(2.2, loss_at_9))
+    assert load_model(trainer.run_directory.last).training["step"] == CASE["steps"]
+    assert not trainer.run_directory.set_aside.exists()
+
+
 def test_a_killed_run_continues_from_its_last_evaluation(prepare):
     text = texts.english(4000)
     run(whole := prepare(text, **CASE))
@@ -431,7 +465,7 @@ def test_a_finished_run_is_neither_resumed_nor_overwritten(prepare, tmp_path):
     trainer = prepare(texts.english(2000), steps=4, out=tmp_path / "mine")
     run(trainer)
     files = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
-    with pytest.raises(RunError, match="is finished: say with --time, --epochs or --steps"):
+    with pytest.raises(RunError, match="is finished: say how much longer"):
         prepare_resume([], out=tmp_path / "mine")
     with pytest.raises(RunError, match="already holds a run"):
         prepare(texts.english(2000), steps=4, out=tmp_path / "mine")
@@ -519,6 +553,46 @@ def test_a_damaged_resume_state_is_refused(prepare):
         resume.write_bytes(damaged)
         with pytest.raises(RunError, match="cannot be read"):
             prepare_resume([], out=trainer.run_directory.path)
+
+
+@pytest.mark.parametrize("is_begun", [True, False])
+def test_a_disk_that_becomes_full_says_how_to_continue(prepare, monkeypatch, is_begun):
+    """A run that has saved no model leaves nothing."""
+    trainer = prepare(texts.english(4000), **CASE)
+    path, running = trainer.run_directory.path, trainer.run()
+    while is_begun and not isinstance(next(running), events.Evaluated):
+        pass
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="no space left on device") as caught:
+            list(running)
+    assert path.exists() == is_begun
+    command = f"to continue from the last state saved: charrnn train --resume --out {path}"
+    assert str(caught.value).endswith(command) == is_begun
+    if is_begun:
+        load_model(trainer.run_directory.model)
+        assert run(resumed(trainer))[-1].step == CASE["steps"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="maps are told by Linux")
+def test_a_resume_state_is_not_mapped(prepare, monkeypatch):
+    """Another process may cut it short while it is used."""
+    trainer = prepare(texts.english(2000), steps=400)
+    stopped_at(trainer, 3)
+    real, mapped = checkpoint_module._load_arrays, []
+
+    def load(*given, **more):
+        mapped.append(Path("/proc/self/maps").read_text())
+        return real(*given, **more)
+
+    monkeypatch.setattr(checkpoint_module, "_load_arrays", load)
+    stopped_at(resumed(trainer), 5)
+    assert mapped
+    assert not any(trainer.run_directory.resume.name in one for one in mapped)
 
 
 def damaged(path, change):
@@ -964,7 +1038,6 @@ def test_the_bits_of_a_byte_model_are_per_character(prepare, documents):
     found = run(trainer)
     per_unit = found[-1].val_loss / math.log(2)
     assert found[0].unit == "byte"
-    assert found[0].chars_per_unit == pytest.approx(6 / 11)
     assert found[-1].bits_per_char == pytest.approx(per_unit * 11 / 6)
     (row,) = rows_of(trainer)[-1:]
     assert (row["unit"], row["bits_per_char"]) == ("byte", pytest.approx(per_unit * 11 / 6))

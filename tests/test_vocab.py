@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.errors import ConfigError, UnknownCharacterError
-from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Unknown, Vocabulary, encode_known, id_dtype
+from charrnn.vocab import (
+    EOS_ID,
+    UNK_ID,
+    Encoded,
+    Unknown,
+    Vocabulary,
+    encode_known,
+    id_dtype,
+    name_of,
+)
 
 alphabets = st.sets(st.characters(), min_size=1, max_size=40)  # lone surrogates included
 
@@ -107,8 +116,32 @@ def test_unknown_characters_are_named_once_with_their_place():
     assert vocabulary.unknown("abcab") == []
     assert vocabulary.unknown("aéb\té") == [Unknown("é", 1), Unknown("\t", 3)]
     assert str(Unknown("é", 1)) == "'é' (U+00E9) at position 1"
-    assert str(Unknown("\t", 3)) == "a character (U+0009) at position 3"
+    assert str(Unknown("\t", 3)) == "a tab (U+0009) at position 3"
     assert str(Unknown("😀", 0)) == "'😀' (U+1F600) at position 0"
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        ("\n", "a line end (U+000A)"),
+        (" ", "a space (U+0020)"),
+        ("\x1b", "a control character (U+001B)"),
+        ("\xa0", "a no-break space (U+00A0)"),
+        ("\u3000", "an ideographic space (U+3000)"),
+        ("\u0301", "a combining acute accent (U+0301)"),
+        ("\ufeff", "a byte order mark (U+FEFF)"),
+        ("\ue000", "a character without a name (U+E000)"),
+        ("\udce9", "an undecodable byte (0xE9)"),
+        ("'", '"\'" (U+0027)'),
+    ],
+)
+def test_a_character_that_cannot_be_seen_has_a_name(character, name):
+    assert name_of(character) == name
+
+
+@given(st.characters())
+def test_every_character_has_a_name_in_printable_characters(character):
+    assert name_of(character).isprintable()
 
 
 def test_the_one_rule_for_unknown_characters():

@@ -63,8 +63,6 @@ class DocumentBatches:
         self.bptt = bptt
         self.served = 0
         """Targets handed out so far."""
-        self.computed = 0
-        """Positions computed for them, padding included."""
         self._ids = ids
         self._blocks = blocks
         self._spans = spans
@@ -96,7 +94,6 @@ class DocumentBatches:
             self._order.pop()
             self._begin_block()
         self.served += window.n_targets
-        self.computed += window.targets_BT.size
         return window
 
     def _next_of_block(self) -> Window | None:
@@ -121,7 +118,6 @@ class DocumentBatches:
         """Return the position as JSON values."""
         return {
             "served": self.served,
-            "computed": self.computed,
             "order": list(self._order),
             "block_rng": self._block_rng,
             "taken": self._taken,
@@ -134,9 +130,7 @@ class DocumentBatches:
             LookupError: a part of it is missing.
             ValueError: it is no position in these documents.
         """
-        self.served, self.computed, taken = saved_numbers(
-            [record["served"], record["computed"], record["taken"]], MOST
-        )
+        self.served, taken = saved_numbers([record["served"], record["taken"]], MOST)
         self._order = saved_numbers(record["order"], self._blocks - 1)
         if not self._order or len(self._order) > self._blocks:
             raise ValueError("the position is in other documents")

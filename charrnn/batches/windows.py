@@ -161,8 +161,6 @@ class TextBatches:
         self.unknown_rate = unknown_rate
         self.served = 0
         """Targets handed out so far."""
-        self.computed = 0
-        """Positions computed for them, padding included."""
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[int] = []
         self._parts = self._shift = 0
@@ -189,7 +187,6 @@ class TextBatches:
             ended = place.end == row.end
             self._rows[b] = self._next_segment() if ended else row._replace(position=place.end)
         self.served += window.n_targets
-        self.computed += window.targets_BT.size
         hide_some(window.inputs_BT, self.unknown_rate, self._rng)
         return window
 
@@ -231,7 +228,6 @@ class TextBatches:
         """Return the position in the text and the random generator, as JSON values."""
         return {
             "served": self.served,
-            "computed": self.computed,
             "parts": self._parts,
             "shift": self._shift,
             "queue": list(self._queue),
@@ -246,7 +242,7 @@ class TextBatches:
             LookupError: a part of it is missing.
             ValueError: it is no position in this text.
         """
-        self.served, self.computed = saved_numbers([record["served"], record["computed"]], MOST)
+        (self.served,) = saved_numbers([record["served"]], MOST)
         n = len(self.ids)
         (self._shift,) = saved_numbers([record["shift"]], max(0, n // self._parts - 1))
         self._queue = saved_numbers(record["queue"], self._parts)

@@ -22,7 +22,7 @@ from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
 from charrnn.display.terminal import say, visible_text
-from charrnn.errors import CharRNNError, ConfigError, StorageError
+from charrnn.errors import CharRNNError, ConfigError, StorageError, UnknownCharacterError
 from charrnn.training.system import interrupt, on_signals
 
 DEBUG_VARIABLE = "CHARRNN_DEBUG"
@@ -35,6 +35,8 @@ MEMORY_HINTS = {
     "compare": ": try shorter texts, or --whole with --file",
     "pairs": ": try fewer or shorter pairs at a time",
 }
+UNKNOWN_FIELD = "on_unknown"
+"""What an error of unknown characters advises to set."""
 LIBRARIES = ("torch", "numpy", "safetensors", "rich")
 REPLACED = "charrnn-replaced"
 """Name of the error handler of the standard streams."""
@@ -78,7 +80,8 @@ class _Command(TyperCommand):
         """Run the command.
 
         Raises:
-            ConfigError: as the command does, its field written as the option.
+            ConfigError, UnknownCharacterError: as the command does, the field written as the
+                option.
             typer.Abort: it was interrupted; Typer itself would end without a word.
         """
         try:
@@ -87,11 +90,13 @@ class _Command(TyperCommand):
                 sys.stdout.flush()
             return code
         except ConfigError as error:
-            options = (p.opts[0] for p in self.params if p.name == error.field and p.opts)
-            option = next((name for name in options if name.startswith("--")), None)
+            option = self._option_of(error.field)
             if option is None:
                 raise
             raise ConfigError(f"{option} {error.problem}") from error
+        except UnknownCharacterError as error:
+            option = self._option_of(UNKNOWN_FIELD) or UNKNOWN_FIELD
+            raise UnknownCharacterError(str(error).replace(UNKNOWN_FIELD, option)) from error
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -104,6 +109,11 @@ class _Command(TyperCommand):
             return 0
         except KeyboardInterrupt:
             raise typer.Abort from None
+
+    def _option_of(self, field: str | None) -> str | None:
+        """Return the option that sets a field, if there is one."""
+        options = (p.opts[0] for p in self.params if p.name == field and p.opts)
+        return next((name for name in options if name.startswith("--")), None)
 
 
 class _WritingCommand(_Command):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from charrnn.config import SamplingConfig
 from charrnn.display.interactive import Conversation
@@ -13,6 +17,8 @@ from charrnn.sampling.writer import Request, Start
 
 CHOICES = 4
 PROPOSAL_CHARS = 80
+PATIENCE = 32
+"""Continuations drawn at a turn, at most, to find new ones."""
 
 
 def require_terminal() -> None:
@@ -25,51 +31,137 @@ def require_terminal() -> None:
         raise ConfigError("--interactive needs a terminal; in a pipe use --prompt or --prompts")
 
 
-def write_together(model: CharModel, config: SamplingConfig, beginning: str) -> None:
-    """Write a text in turns until the user ends it, in whatever way, then put it on stdout."""
-    talk = Conversation()
-    talk.explain(CHOICES)
-    # every turn can be taken back
-    history: list[tuple[str, Start]] = [(beginning, model.start(beginning))]
-    try:
-        _take_turns(model, config, talk, history)
-    finally:
-        if history[-1][0]:
-            talk.finish(history[-1][0])
+class Starter(Protocol):
+    """Reads a text, after a place if one is given, and returns the place after it.
+
+    Raises:
+        UnknownCharacterError: it has unknown characters, and they are refused.
+    """
+
+    def __call__(self, text: str, place: str, after: Start | None = None) -> Start:
+        """Read it; `place` is its name in messages."""
 
 
-def _take_turns(
+def write_together(
     model: CharModel,
     config: SamplingConfig,
-    talk: Conversation,
-    history: list[tuple[str, Start]],
+    beginning: str,
+    *,
+    start: Starter,
+    read: Callable[[str], str],
 ) -> None:
-    """Add to the history until the user has had enough."""
-    turn = 0
-    while True:
-        text, start = history[-1]
-        proposals = _propose(model, start, config, turn) if text else []
-        turn += 1
-        answer = talk.turn(text, proposals)
-        if answer is None or answer == "/quit":
-            return
-        if answer == "/undo":
-            del history[max(1, len(history) - 1) :]
-        elif answer.isdecimal() and 1 <= int(answer) <= len(proposals):
-            chosen = proposals[int(answer) - 1]
-            history.append((text + chosen, model.start(chosen, after=start)))
-        elif answer:
+    """Write a text in turns until the user ends it, in whatever way, then put it on stdout.
+
+    Args:
+        model: the other writer.
+        config: as for a sample.
+        beginning: of the text.
+        start: lets the model read.
+        read: turns what is typed into the text that it stands for.
+    """
+    talk = Conversation()
+    talk.explain()
+    writing = _Writing(model, config, talk, start, read)
+    writing.begin(beginning)
+    try:
+        while writing.take_turn():
+            pass
+    finally:
+        if writing.text:
+            talk.finish(writing.text)
+
+
+@dataclass
+class _Place:
+    """Where the text can continue, or be taken back to."""
+
+    text: str
+    start: Start
+    offered: list[str] = field(default_factory=list)
+
+
+class _Writing:
+    """A text that is being written."""
+
+    def __init__(
+        self,
+        model: CharModel,
+        config: SamplingConfig,
+        talk: Conversation,
+        start: Starter,
+        read: Callable[[str], str],
+    ) -> None:
+        """Begin nothing yet."""
+        self._model = model
+        self._short = dataclasses.replace(
+            config, length=min(config.length, PROPOSAL_CHARS), min_length=0, logprobs=False
+        )
+        self._talk = talk
+        self._start = start
+        self._read = read
+        self._indices = itertools.count()
+        self._history: list[_Place] = []
+
+    @property
+    def text(self) -> str:
+        """What is written so far."""
+        return self._history[-1].text
+
+    def begin(self, text: str) -> None:
+        """Begin with a text, which is not taken back."""
+        self._history = [_Place(text, self._start(text, "the prompt"))]
+
+    def take_turn(self) -> bool:
+        """Offer continuations and do what the user wants; return whether to continue."""
+        place = self._history[-1]
+        proposals = self._propose(place)
+        are_new = bool(proposals) or not place.offered
+        proposals = proposals or place.offered[-CHOICES:]
+        self._talk.show(place.text, proposals, are_new=are_new)
+        picked = {str(number): text for number, text in enumerate(proposals, 1)}
+        while (answer := self._talk.ask()) is not None and answer.strip() != "/quit":
+            command = answer.strip()
+            if command == "/help":
+                self._talk.help()
+                continue
+            if command == "/undo":
+                del self._history[max(1, len(self._history) - 1) :]
+                return True
             try:
-                history.append((text + answer, model.start(answer, after=start)))
-            except UnknownCharacterError as error:
-                talk.complain(str(error))
+                added = picked[command] if command in picked else self._typed(answer)
+                start = self._start(added, "the text", after=place.start)
+            except (ConfigError, UnknownCharacterError) as error:
+                self._talk.complain(str(error))
+                continue
+            if added:
+                self._history.append(_Place(place.text + added, start))
+            return True
+        return False
 
+    def _typed(self, answer: str) -> str:
+        """Return the text that an answer stands for.
 
-def _propose(model: CharModel, start: Start, config: SamplingConfig, turn: int) -> list[str]:
-    """Return a few continuations, other ones every turn."""
-    short = dataclasses.replace(
-        config, length=min(config.length, PROPOSAL_CHARS), min_length=0, logprobs=False
-    )
-    requests = [Request(start, "", config.temperature, turn * CHOICES + k) for k in range(CHOICES)]
-    texts = [sample.text for sample in model.sample_requests(requests, short)]
-    return [text for text in dict.fromkeys(texts) if text]
+        Raises:
+            ConfigError: it is a command that does not exist, or has an escape that does not.
+        """
+        if answer.startswith("/") and not answer.startswith("//"):
+            raise ConfigError(
+                f"there is no command {answer}: /help shows all of them, and a text that begins "
+                "with / is typed with //"
+            )
+        return self._read(answer[answer.startswith("//") :])
+
+    def _propose(self, place: _Place) -> list[str]:
+        """Return a few continuations that have not been offered at this place, perhaps none."""
+        found: list[str] = []
+        for _ in range(0, PATIENCE, CHOICES):
+            indices = itertools.islice(self._indices, CHOICES)
+            requests = [Request(place.start, "", self._short.temperature, k) for k in indices]
+            for sample in self._model.sample_requests(requests, self._short):
+                is_new = sample.text not in place.offered
+                if sample.text and is_new and len(found) < CHOICES:
+                    found.append(sample.text)
+                    place.offered.append(sample.text)
+            if len(found) == CHOICES:
+                break
+        return found

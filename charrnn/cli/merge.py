@@ -28,9 +28,13 @@ def merge(
     """Merge several models into one ensemble.
 
     Train on the same text with other seeds, then merge: the logits are the mean of the models'.
+
+    With --documents, each seed holds out other documents, which the others read:
+    give all one --held-out file, or no validation loss tells how good they are together.
     """
     from charrnn.api import merge as merge_into
     from charrnn.display.format import architecture, count
+    from charrnn.display.info import validation_note
     from charrnn.display.terminal import pasted, say
 
     merged = merge_into(models, out=out, name=name)
@@ -43,3 +47,5 @@ def merge(
     # lines are documents of their own to a model of lines
     scoring += ["--total"] if merged.saved.text.documents == "line" else ["--whole"]
     say(f"how good it is: {pasted(scoring)}")
+    if note := validation_note(merged.saved):
+        say(note)

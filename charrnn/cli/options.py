@@ -71,6 +71,8 @@ def seconds(text: str) -> float:
 
 def option(panel: str | None, default: Any, names: str, text: str, **more: Any) -> Any:
     """Return an option; `names` are separated by spaces, and choices may be in capitals."""
+    if default is False:
+        more = {"show_default": "off", **more}
     return typer.Option(
         default, *names.split(), help=text, rich_help_panel=panel, case_sensitive=False, **more
     )
@@ -138,7 +140,8 @@ FILE = what(
     "--file",
     "Score each line of this file; - is standard input.",
     metavar="FILE",
-    show_default=False,
+    parser=path_name,
+    show_default="standard input, unless there are texts",
 )
 WHOLE = what(False, "--whole", "Read the file as one text, however long.")
 CONTEXT = what(
@@ -147,7 +150,7 @@ CONTEXT = what(
     "Text that precedes each text: read, but not scored. @FILE reads it from a file, and @@ begins "
     "a text with @.",
     metavar="TEXT|@FILE",
-    show_default=False,
+    show_default="none",
 )
 ENCODING = reading(
     "auto",
@@ -278,8 +281,10 @@ class Reading:
         """
         if not given.startswith("@") or given.startswith("@@"):
             return self.argument(given[given.startswith("@@") :])
+        from charrnn.corpus.sources import text_of
+
         try:
-            return "".join(self.pieces(Path(given[1:])))
+            return text_of(Path(given[1:]), **self._decoding)
         except CorpusError as error:
             if os.path.exists(given[1:]):
                 raise
@@ -300,6 +305,11 @@ def _unescaped(match: re.Match[str]) -> str:
         rf"--escapes knows \n, \t, \r, \\, \uXXXX and \UXXXXXXXX, and not {match[0]}: write "
         r"\\ for a backslash"
     )
+
+
+def file_name(path: Path) -> str:
+    """Return the name of a file in a message."""
+    return "standard input" if path == STDIN else str(path)
 
 
 class Document(NamedTuple):
@@ -325,6 +335,7 @@ class Input:
         self._given = list(texts or ())
         if whole and self._given:
             raise ConfigError("--whole scores one file as one text: leave TEXT out")
+        is_named = file is not None
         is_piped = sys.stdin is not None and not sys.stdin.isatty()
         if file is None and not self._given and is_piped:
             file = STDIN
@@ -335,6 +346,8 @@ class Input:
         self._texts = itertools.chain(map(read.argument, self._given), lines)
         if not whole or file is None:
             first = next(self._texts, None)
+            if first is None and is_named and file is not None:
+                raise ConfigError(f"{file_name(file)} is empty: it has no lines to score")
             if first is None:
                 raise ConfigError(
                     "nothing to score: give texts as arguments, --file, or lines on stdin"
@@ -345,8 +358,7 @@ class Input:
         """Yield the texts for a model that reads such units."""
         if self.whole:
             assert self.file is not None
-            name = "standard input" if self.file == STDIN else str(self.file)
-            yield Document(name, self._read.pieces(self.file, unit))
+            yield Document(file_name(self.file), self._read.pieces(self.file, unit))
         else:
             yield from (Document(text, [text]) for text in self._texts)
 

@@ -8,12 +8,14 @@ from pathlib import Path
 import typer
 
 import charrnn.cli.options as options
+from charrnn.cli.score import Tally, check_files
 from charrnn.config import DecodingErrors, OnUnknown
 
 
 def pairs(
     file: Path = typer.Argument(
         metavar="FILE",
+        parser=options.path_name,
         help="One pair on each line: good, tab, bad, and perhaps tab, group; or JSON lines with "
         "sentence_good and sentence_bad. - is standard input.",
     ),
@@ -36,21 +38,33 @@ def pairs(
     from charrnn.display.terminal import say
     from charrnn.scoring.batch import score_many
     from charrnn.scoring.pairs import judge, read_pairs
-    from charrnn.scoring.score import Score
 
-    name = "standard input" if file == options.STDIN else str(file)
+    name = options.file_name(file)
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
+    check_files(context, file)
     found = read_pairs(read.lines(file), name)
     text_before = read.context(context)
     loaded = options.open_model(model)
     scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
-    texts = list(dict.fromkeys(text for pair in found for text in (pair.good, pair.bad)))
-    scores = dict(zip(texts, score_many(scorer, texts), strict=True))
+    lines: dict[str, int] = {}
+    for pair in found:
+        for text in (pair.good, pair.bad):
+            lines.setdefault(text, pair.line)
+    places = [f"line {line:,} of {name}" for line in lines.values()]
+    tally = Tally(scorer, lambda number: places[number - 1])
+    several = score_many(scorer, lines, what=tally.where)
+    scores = dict(zip(lines, tally.passed(several), strict=True))
     groups = judge(found, scores, per_char=by == "per-char")
     form = options.format_or_default(output_format)
     show_pairs(groups, form, only_total=only_total)
     sys.stdout.flush()
     if form != "table" and not only_total and len(groups) > 1:
         say(f"total: {groups[-1].n_correct:,} of {groups[-1].n:,} pairs, {groups[-1].accuracy:.1%}")
-    total = Score.total(scores.values())
-    tell_about(total, loaded.saved.vocabulary, n_texts=0, n_empty=0, eos=scorer.eos)
+    tell_about(
+        tally.total,
+        loaded.saved.vocabulary,
+        n_texts=0,
+        n_empty=0,
+        eos=scorer.eos,
+        places=tally.places,
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import charrnn.cli.options as options
 from charrnn.cli.options import option, output, with_settings
 from charrnn.config import DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
-from charrnn.errors import ConfigError, UnknownCharacterError
+from charrnn.errors import CharRNNError, ConfigError, UnknownCharacterError
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
     from charrnn.sampling.novelty import Novelty, NoveltyIndex
-    from charrnn.sampling.writer import Request, Sample
+    from charrnn.sampling.writer import Request, Sample, Start
 
 SampleFormat = Literal["text", "jsonl"]
 MAX_NUM = 1_000_000
@@ -53,6 +55,7 @@ def sample(
         "--prompt-file",
         "Read the prompt from a file; - is standard input.",
         metavar="FILE",
+        parser=options.path_name,
         show_default=False,
     ),
     prompts: Path = _what(
@@ -60,6 +63,7 @@ def sample(
         "--prompts",
         "Read a prompt from each line of a file; - is standard input.",
         metavar="FILE",
+        parser=options.path_name,
         show_default=False,
     ),
     on_unknown: OnUnknown = _what(
@@ -127,7 +131,9 @@ def sample(
     if settings["logprobs"] and output_format != "jsonl":
         raise ConfigError("--logprobs needs --format jsonl: text has no place for numbers")
     if new_only and check_novelty is None:
-        raise ConfigError("--new-only needs --check-novelty: name the text that nothing is from")
+        raise ConfigError(
+            "--new-only needs --check-novelty CORPUS: name the text that no sample may copy from"
+        )
     if not 1 <= num <= MAX_NUM:
         raise ConfigError(f"must be from 1 to {MAX_NUM:,}, got {num}", field="num")
     if sum((bool(prompt), prompt_file is not None, prompts is not None)) > 1:
@@ -150,46 +156,111 @@ def sample(
     if interactive:
         from charrnn.cli.interactive import require_terminal, write_together
 
+        _refuse_beside_interactive(
+            {
+                "--prompts": prompts is not None,
+                "--num": num > 1,
+                "several --temp": len(temperatures) > 1,
+                "--format": output_format != "text",
+                "--check-novelty": check_novelty is not None,
+                "--unique": unique,
+            }
+        )
         require_terminal()
 
     from charrnn.display import sample as display
     from charrnn.display.terminal import say
 
-    texts = [read.argument(prompt)]
-    if prompts is not None:
-        texts = list(read.lines(prompts))
-        if not texts:
-            raise ConfigError(f"{prompts} has no prompt in it: put one on each line")
-    elif prompt_file is not None:
-        texts = ["".join(read.pieces(prompt_file))]
+    text = read.argument(prompt)
+    if prompt_file is not None:
+        from charrnn.corpus.sources import text_of
+
+        text = text_of(prompt_file, encoding=encoding, errors=errors)
+    given = _Prompts(text, read, prompts)
     loaded = options.open_model(chosen)
-    _check_prompts(loaded, texts, on_unknown)
+    draw = _Draw(loaded, config, temperatures, num, on_unknown)
+    if given.can_be_read_again:
+        draw.check(given)
     for line in _impossible_stops(loaded, config.stop):
         say(line)
     if interactive:
-        write_together(loaded, config, texts[0])
+        write_together(loaded, config, text, start=draw.start, read=read.argument)
         return
     say(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed, chosen, loaded)}")
-    draw = _Draw(loaded, config, temperatures, num, on_unknown)
-    n_samples = len(texts) * len(temperatures) * num
-    whole = not stream or n_samples > 1 or check_novelty is not None or unique
-    if not whole and output_format == "text":
-        (request,) = draw.requests(texts)
+    is_one = not given.are_several and len(temperatures) == num == 1
+    if is_one and stream and output_format == "text" and check_novelty is None:
+        (request,) = draw.requests(given)
         display.show_stream(
-            loaded.stream_request(request, config), texts[0] if echo else "", raw=raw
+            loaded.stream_request(request, config), request.prompt if echo else "", raw=raw
         )
         return
     index = None
     if check_novelty is not None:
         index = _index(loaded, read, check_novelty)
     display.show_samples(
-        draw.samples(texts, index, new_only=new_only, unique=unique),
+        draw.samples(given, index, new_only=new_only, unique=unique),
         as_json=output_format == "jsonl",
         echo=echo,
         labelled=len(temperatures) > 1
-        or (n_samples > 1 and "\n" in loaded.saved.vocabulary.characters),
+        or (not is_one and "\n" in loaded.saved.vocabulary.characters),
         raw=raw,
     )
+
+
+def _refuse_beside_interactive(options: dict[str, bool]) -> None:
+    """Refuse options that writing together has no use for, given which of them are on.
+
+    Raises:
+        ConfigError: one is.
+    """
+    for name, is_on in options.items():
+        if is_on:
+            raise ConfigError(
+                f"--interactive writes one text, turn by turn: leave out {name}, or --interactive"
+            )
+
+
+class _Prompts:
+    """The prompts of a command line, each with its name in messages.
+
+    Attributes:
+        are_several: there is more than one.
+        can_be_read_again: they are in memory or in an ordinary file, not in a pipe.
+
+    Args:
+        text: the prompt if there is no file of several.
+        read: reads the lines of a file.
+        file: with a prompt on each line, or None.
+
+    Raises:
+        ConfigError: the file is empty.
+        CorpusError: it cannot be read or decoded, or a line is too long.
+    """
+
+    def __init__(self, text: str, read: options.Reading, file: Path | None) -> None:
+        """Read the first two prompts: that there are none is told before a model is loaded."""
+        self._file = file
+        self._read = read
+        self._rest = iter([text]) if file is None else read.lines(file)
+        self._first = list(itertools.islice(self._rest, 2))
+        if not self._first:
+            raise ConfigError(f"{self._name} has no prompt in it: put one on each line")
+        self.are_several = len(self._first) > 1
+        self.can_be_read_again = file is None or (file != options.STDIN and file.is_file())
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the prompts."""
+        if self._file is not None and self.can_be_read_again:
+            return self._read.lines(self._file)
+        return itertools.chain(self._first, self._rest)
+
+    @property
+    def _name(self) -> str:
+        return options.file_name(self._file)
+
+    def place(self, number: int) -> str:
+        """Return the name of a prompt, by its number from 1."""
+        return "the prompt" if self._file is None else f"line {number:,} of {self._name}"
 
 
 class _Draw:
@@ -210,53 +281,94 @@ class _Draw:
         self._num = num
         self._on_unknown = on_unknown
 
-    def requests(self, texts: list[str]) -> Iterator[Request]:
+    def start(
+        self,
+        text: str,
+        place: str,
+        after: Start | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Start:
+        """Read a text; `place` is its name in messages. See `CharModel.start`.
+
+        Raises:
+            UnknownCharacterError: it has unknown characters, and they are refused.
+        """
+        how = self._on_unknown
+        with _refused(self._model, text, place):
+            return self._model.start(text, after=after, on_unknown=how, progress=progress)
+
+    def check(self, given: _Prompts) -> None:
+        """See that all prompts can be read before anything is written.
+
+        Raises:
+            UnknownCharacterError: one has unknown characters, and they are refused.
+        """
+        for number, text in enumerate(given, 1):
+            with _refused(self._model, text, given.place(number)):
+                self._model.encode_prompt(text, self._on_unknown)
+
+    def requests(self, given: _Prompts) -> Iterator[Request]:
         """Yield what is to be drawn if nothing is dropped; each prompt is read when it is due."""
-        for first, request in self._groups(texts):
+        for first, request in self._groups(given):
             yield from (request(first + k) for k in range(self._num))
 
     def samples(
-        self, texts: list[str], index: NoveltyIndex | None, *, new_only: bool, unique: bool
+        self, given: _Prompts, index: NoveltyIndex | None, *, new_only: bool, unique: bool
     ) -> Iterator[tuple[Sample, Novelty | None]]:
         """Yield the samples, each with what is copied in it.
 
         Args:
-            texts: the prompts.
+            given: the prompts.
             index: of the text to look for copies in, or None.
             new_only: drop samples with anything copied, and draw others in their place.
             unique: drop samples that were there before.
+
+        Raises:
+            UnknownCharacterError: a prompt from a pipe has unknown characters, and they are
+                refused; the samples of those before it are drawn first.
+            CharRNNError: too many samples are dropped to find as many as were asked for.
         """
         if not (new_only or unique):
-            for sample in self._model.sample_requests(self.requests(texts), self._config):
+            errors: list[CharRNNError] = []
+            requests = _until_error(self.requests(given), errors)
+            for sample in self._model.sample_requests(requests, self._config):
                 yield sample, None if index is None else index.check(sample.text, sample.prompt)
+            if errors:
+                raise errors[0]
             return
-        seen: set[str] = set()
-        for first, request in self._groups(texts):
+        seen: set[int] = set()
+        n_written = n_wanted = 0
+        for first, request in self._groups(given):
             n_kept = n_dropped = 0
+            n_wanted += self._num
             for sample in self._endless(first, request):
                 novelty = None if index is None else index.check(sample.text, sample.prompt)
                 is_copied = novelty is not None and bool(novelty.spans)
-                written = sample.prompt + sample.text
+                written = hash(sample.prompt + sample.text)
                 if (new_only and is_copied) or (unique and written in seen):
                     n_dropped += 1
                 else:
                     seen.update([written] if unique else [])
                     n_kept, n_dropped = n_kept + 1, 0
                     yield sample, novelty
-                if n_kept == self._num:
+                if n_kept == self._num or n_dropped == PATIENCE:
                     break
-                if n_dropped == PATIENCE:
-                    _give_up(n_kept, self._num, new_only=new_only, unique=unique)
-                    break
+            n_written += n_kept
+        if n_written < n_wanted:
+            what = [name for name, is_on in (("copied", new_only), ("repeated", unique)) if is_on]
+            raise CharRNNError(
+                f"{n_written:,} of {n_wanted:,} samples written: for the others, {PATIENCE} drawn "
+                f"in a row were all {' or '.join(what)}; try a higher --temp or a smaller --num"
+            )
 
-    def _groups(self, texts: list[str]) -> Iterator[tuple[int, Callable[[int], Request]]]:
+    def _groups(self, given: _Prompts) -> Iterator[tuple[int, Callable[[int], Request]]]:
         """Yield for each prompt and temperature the first index, and what makes the requests."""
         from charrnn.display.sample import prompt_progress
         from charrnn.sampling.writer import Request
 
-        for number, text in enumerate(texts):
+        for number, text in enumerate(given):
             with prompt_progress(len(text)) as progress:
-                start = self._model.start(text, on_unknown=self._on_unknown, progress=progress)
+                start = self.start(text, given.place(number + 1), progress=progress)
             for temperature in self._temperatures:
                 # each prompt has numbers of its own, whatever --num is
                 yield number * MAX_NUM, partial(Request, start, text, temperature)
@@ -270,14 +382,12 @@ class _Draw:
             first, size = first + size, min(2 * size, ROUND)
 
 
-def _give_up(n_kept: int, num: int, *, new_only: bool, unique: bool) -> None:
-    from charrnn.display.terminal import say
-
-    what = [name for name, is_on in (("copied", new_only), ("repeated", unique)) if is_on]
-    say(
-        f"{n_kept:,} of {num:,} samples: the last {PATIENCE} drawn were all {' or '.join(what)}; "
-        "try a higher --temp"
-    )
+def _until_error(requests: Iterable[Request], errors: list[CharRNNError]) -> Iterator[Request]:
+    """Yield requests up to one that cannot be made, and put its error into the list."""
+    try:
+        yield from requests
+    except CharRNNError as error:
+        errors.append(error)
 
 
 def _index(model: CharModel, read: options.Reading, path: Path) -> NoveltyIndex:
@@ -289,17 +399,26 @@ def _index(model: CharModel, read: options.Reading, path: Path) -> NoveltyIndex:
     return NoveltyIndex(pieces, documents=text.documents)
 
 
-def _check_prompts(model: CharModel, texts: list[str], on_unknown: OnUnknown) -> None:
-    """See that all prompts can be read before anything is written.
+@contextmanager
+def _refused(model: CharModel, text: str, place: str) -> Iterator[None]:
+    """Let an error about unknown characters say where they are and which option allows them.
+
+    Args:
+        model: which does not know them.
+        text: what is read.
+        place: its name in the message.
 
     Raises:
-        UnknownCharacterError: one has unknown characters, and they are refused.
+        UnknownCharacterError: the text has unknown characters, and they are refused.
     """
-    for text in texts:
-        try:
-            model.encode_prompt(text, on_unknown)
-        except UnknownCharacterError as error:
-            raise UnknownCharacterError(f"{error}{_unknown_in(model, text)[1]}") from error
+    try:
+        yield
+    except UnknownCharacterError as error:
+        characters, hint = _unknown_in(model, text)
+        raise UnknownCharacterError(
+            f"{place} has characters the model has never seen: {characters}; leave them out, or "
+            f"set --on-unknown to unk or skip{hint}"
+        ) from error
 
 
 def _impossible_stops(model: CharModel, stops: tuple[str, ...]) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,21 +70,23 @@ def score(
         "--rows",
         "With --whole: read N pieces side by side, which is fast and nearly exact.",
         metavar="N",
-        show_default=False,
+        show_default="1, which is exact",
     ),
     warmup: int = options.report(
         None,
         "--warmup",
-        "With --rows: characters read before each piece without being counted.",
+        "With --rows: characters (in a byte model bytes) read before each piece without being "
+        "counted.",
         show_default=str(WARMUP),
     ),
     output_format: options.Format = options.FORMAT,
     html: Path = options.output(
         None,
         "--html",
-        "Write a page with the texts coloured by surprise, too.",
+        "Also write a page with the texts coloured by surprise.",
         metavar="FILE",
-        show_default=False,
+        parser=options.path_name,
+        show_default="none",
     ),
 ) -> None:
     """Say how probable texts are under the model.
@@ -107,25 +111,27 @@ def score(
         raise ConfigError("--rows needs --whole: it reads one long text in pieces")
     if rows is not None and (html is not None or context):
         raise ConfigError("--rows excludes --html and --context: leave them out")
-    if rows is not None and rows < 1:
-        raise ConfigError(f"must be at least 1, got {rows}", field="rows")
     if warmup is not None and rows is None:
         raise ConfigError("--warmup needs --rows")
-    if warmup is not None and warmup < 0:
-        raise ConfigError(f"must be at least 0, got {warmup}", field="warmup")
+    if rows is not None:
+        from charrnn.scoring.rows import check_rows
+
+        check_rows(rows, WARMUP if warmup is None else warmup)
+    if html == options.STDIN:
+        raise ConfigError("--html writes a file beside the report: name it")
     if by is not None and not sort:
         raise ConfigError("--by needs --sort")
 
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     given = options.Input(texts, file, whole=whole, read=read)
+    check_files(context, given.file, html)
     text_before = read.context(context)
-    if html is not None:
-        _require_replaceable(html, given.file, Path(context[1:]) if context[:1] == "@" else None)
     loaded = options.open_model(model)
     scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
     documents = given.documents(loaded.saved.vocabulary.unit)
     form = options.format_or_default(output_format)
-    tally = _Tally(scorer)
+    where = places(texts, given)
+    tally = Tally(scorer, where)
 
     from charrnn.display import heatmap
     from charrnn.display.score import show_adaptation, show_scores, tell_about, tell_rows
@@ -135,11 +141,12 @@ def score(
     from charrnn.scoring.rows import score_in_rows
 
     if html is not None:
-        documents = _write_page(html, documents, loaded, scorer, alternatives)
+        documents = _write_page(html, documents, loaded, scorer, alternatives, where)
     if per_char or per_word:
         named = alternatives if per_char else 0
         events = (
-            char_scores(scorer, tally.counted(one.pieces), alternatives=named) for one in documents
+            char_scores(scorer, tally.counted(one.pieces), alternatives=named, what=where(number))
+            for number, one in enumerate(documents, 1)
         )
         if per_char:
             heatmap.show_characters(events, form, named)
@@ -151,15 +158,17 @@ def score(
     elif rows is not None:
         (one,) = documents
         before = WARMUP if warmup is None else warmup
-        found = score_in_rows(scorer, one.pieces, rows=rows, warmup=before, text=one.name)
+        found = score_in_rows(
+            scorer, one.pieces, rows=rows, warmup=before, text=one.name, what=where(1)
+        )
         show_scores(tally.passed([found.score]), form, only_total=only_total)
         sys.stdout.flush()
-        tell_rows(found, rows, before)
+        tell_rows(found, before, loaded.saved.vocabulary.unit)
     else:
-        several = _scores(scorer, documents, whole)
+        several = tally.passed(_scores(scorer, documents, whole, where))
         if sort:
             several = rank(several, per_char=by == "per-char")
-        show_scores(tally.passed(several), form, only_total=only_total)
+        show_scores(several, form, only_total=only_total)
     sys.stdout.flush()
     if given.hint():
         say(given.hint())
@@ -169,20 +178,41 @@ def score(
         n_texts=0 if only_total or form == "table" else tally.n_texts,
         n_empty=tally.n_empty,
         eos=scorer.eos,
+        places=tally.places if tally.n_texts > 1 else {},
     )
 
 
-def _scores(scorer: Scorer, documents: Iterable[options.Document], whole: bool) -> Iterable[Score]:
+def places(texts: Sequence[str] | None, given: options.Input) -> Callable[[int], str]:
+    """Return what gives a text of a command line its name in messages, by its number from 1."""
+    n_texts = len(texts or ())
+    file = options.file_name(given.file or options.STDIN)
+
+    def place(number: int) -> str:
+        if given.whole:
+            return file
+        if number > n_texts:
+            return f"line {number - n_texts:,} of {file}"
+        return "the text" if n_texts == 1 and given.file is None else f"text {number:,}"
+
+    return place
+
+
+def _scores(
+    scorer: Scorer,
+    documents: Iterable[options.Document],
+    whole: bool,
+    where: Callable[[int], str],
+) -> Iterable[Score]:
     from charrnn.scoring.batch import score_many
     from charrnn.scoring.scorer import score_pieces
 
     if whole:
-        return (score_pieces(scorer, one.pieces, text=one.name) for one in documents)
-    return score_many(scorer, (one.name for one in documents))
+        return (score_pieces(scorer, one.pieces, text=one.name, what=one.name) for one in documents)
+    return score_many(scorer, (one.name for one in documents), what=where)
 
 
 def _adapt(
-    model: CharModel, scorer: Scorer, documents: Iterable[options.Document], tally: _Tally
+    model: CharModel, scorer: Scorer, documents: Iterable[options.Document], tally: Tally
 ) -> Iterator[tuple[Score, Score]]:
     """Yield the static and the adapted score of each text."""
     from charrnn.training.system import load_torch
@@ -192,31 +222,71 @@ def _adapt(
     from charrnn.scoring.score import Score
 
     adapter = Adapter(model.saved, scorer)
-    for one in documents:
+    for number, one in enumerate(documents, 1):
+        read = adapter.score(one.pieces, what=tally.where(number))
         # without its text, of which there may be a gigabyte
-        blocks = [[replace(s, text="") for s in both] for both in adapter.score(one.pieces)]
+        blocks = [[replace(s, text="") for s in both] for both in read]
         columns = zip(*blocks, strict=True) if blocks else ((), ())
         static, adapted = (Score.total(column, text=one.name) for column in columns)
         tally.add(static)
         yield static, adapted
 
 
-def _require_replaceable(path: Path, *read: Path | None) -> None:
-    """See that a page written to a path replaces at most another page, and nothing that is read.
+def check_files(context: str, file: Path | None, html: Path | None = None) -> None:
+    """See that no output is a file that is read, and that a page replaces at most another page.
+
+    Standard input can be read once.
+
+    Args:
+        context: the option; after an @ it names a file.
+        file: what is read, beside standard input.
+        html: the page to write.
 
     Raises:
-        ConfigError: it would replace something else.
+        ConfigError: something else would be written over, or standard input is read twice.
     """
     from charrnn.display.page import is_page
 
-    if not path.is_file() or not path.stat().st_size:
+    if file == options.STDIN and context == f"@{options.STDIN}":
+        raise ConfigError("--context and the texts both come from standard input: name a file")
+    names: dict[str, Path | int] = {"standard input": 0}
+    if file is not None and file != options.STDIN:
+        names[str(file)] = file
+    if context.startswith("@") and not context.startswith("@@"):
+        names[context[1:]] = Path(context[1:])
+    read = {_identity(one): name for name, one in names.items()}
+    read.pop(None, None)
+    report = _identity(1)
+    if report in read:
+        raise ConfigError(
+            f"the report would be written into {read[report]}, which is read: send it elsewhere"
+        )
+    page = _identity(html) if html is not None else None
+    if html is None or page is None:
         return
-    with open(path, "rb") as file:
-        is_ours = is_page(file.read(PAGE_HEAD))
-    is_read = any(one is not None and one.exists() and path.samefile(one) for one in read)
-    if is_read or not is_ours:
-        why = "which is read" if is_read else "which is no page of charrnn"
-        raise ConfigError(f"--html would replace {path}, {why}: name another file")
+    why = ""
+    if page in read:
+        why = "which is read"
+    elif page in (report, _identity(2)):
+        why = "where the report or the messages go"
+    elif html.stat().st_size:
+        with open(html, "rb") as old:
+            why = "" if is_page(old.read(PAGE_HEAD)) else "which is no page of charrnn"
+    if why:
+        raise ConfigError(f"--html would replace {html}, {why}: name another file")
+
+
+def _identity(file: Path | int) -> tuple[int, int] | None:
+    """Return device and inode of an ordinary file, the same for all its names, or None.
+
+    Args:
+        file: a path, or the number of an open file.
+    """
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):  # it will be told when it is read or written
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _write_page(
@@ -225,45 +295,62 @@ def _write_page(
     model: CharModel,
     scorer: Scorer,
     alternatives: int,
+    where: Callable[[int], str],
 ) -> list[options.Document]:
     """Write the page, and return the texts for the report beside it.
 
     Raises:
         ConfigError: the page would be too large.
     """
+    from charrnn.display.format import UNITS
     from charrnn.display.page import MAX_EVENTS, page
     from charrnn.display.terminal import say
     from charrnn.scoring.details import char_scores
     from charrnn.storage.atomic import write_text_atomically
     from charrnn.storage.runs import MODEL_FILE
+    from charrnn.vocab import utf8
 
     assert model.path is not None
     kept: list[options.Document] = []
-    most, n_chars = MAX_EVENTS // (1 + max(alternatives, ALTERNATIVES)), 0
+    unit = scorer.vocabulary.unit
+    most, n_units = MAX_EVENTS // (1 + max(alternatives, ALTERNATIVES)), 0
     for one in documents:
         pieces = []
         for piece in one.pieces:
             pieces.append(piece)
-            n_chars += len(piece)
-            if n_chars > most:
+            n_units += len(utf8(piece) if unit == "byte" else piece)
+            if n_units > most:
                 raise ConfigError(
-                    f"--html is for at most {most:,} characters with {alternatives} alternatives "
-                    "each: give it less text"
+                    f"--html is for at most {most:,} {UNITS[unit][1]} with {alternatives} "
+                    "alternatives each: give it less text"
                 )
         kept.append(options.Document(one.name, pieces))
-    texts = [list(char_scores(scorer, one.pieces, alternatives=alternatives)) for one in kept]
+    texts = [
+        list(char_scores(scorer, one.pieces, alternatives=alternatives, what=where(number)))
+        for number, one in enumerate(kept, 1)
+    ]
     name = model.path.resolve().parent.name if model.path.name == MODEL_FILE else model.path.stem
     write_text_atomically(path, page(texts, name), follow_links=True)
     say(f"page {path}")
     return kept
 
 
-class _Tally:
-    """Counts what is to be said at the end: texts, unknown characters and empty texts."""
+class Tally:
+    """Counts what is to be said at the end: texts, unknown characters and empty texts.
 
-    def __init__(self, scorer: Scorer) -> None:
+    Attributes:
+        total: of all texts.
+        n_texts: how many there were.
+        n_empty: how many of them were empty.
+        places: the name of the first text with each unknown character.
+    """
+
+    def __init__(self, scorer: Scorer, where: Callable[[int], str]) -> None:
+        """Begin with nothing; `where` names a text by its number."""
         from charrnn.scoring.score import Score
 
+        self.where = where
+        self.places: dict[str, str] = {}
         self._scorer = scorer
         self.total = Score.total(())
         self.n_texts = self.n_empty = 0
@@ -273,6 +360,8 @@ class _Tally:
         self.total = self.total.total((self.total, score))
         self.n_texts += 1
         self.n_empty += score.n_chars == 0 and score.n_skipped == 0
+        for one in score.unknown:
+            self.places.setdefault(one.character, self.where(self.n_texts))
 
     def passed(self, scores: Iterable[Score]) -> Iterator[Score]:
         """Yield scores again, and count them."""
@@ -287,7 +376,8 @@ class _Tally:
         n_chars = 0
         parts = []
         for piece in self._scorer.normalized(pieces):
-            parts.append(scored(self._scorer.encode(piece, offset=n_chars)))
+            what = self.where(self.n_texts + 1)
+            parts.append(scored(self._scorer.encode(piece, offset=n_chars, what=what)))
             n_chars += len(piece)
             yield piece
         self.add(self.total.total(parts))

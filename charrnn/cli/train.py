@@ -77,10 +77,10 @@ def train(
         "Corpus",
         [],
         "--held-out",
-        "Validate on this file instead; may be given several times.",
+        "Validate on this file; may be given several times.",
         metavar="FILE",
         parser=path_name,
-        show_default=False,
+        show_default="a share of the corpus, --val-fraction",
     ),
     init: Path = option(
         "Model",
@@ -110,8 +110,8 @@ def train(
     resume: bool = output(
         False,
         "--resume",
-        "Continue the unfinished run of this corpus (or of --name, --out); a finished one, named, "
-        "under a further limit.",
+        "Continue the unfinished run of this corpus, or of --name or --out. A finished one is "
+        "named, and continued by a further --time, --epochs or --steps.",
     ),
     quiet: bool = output(False, "--quiet -q", "Show only warnings, errors and the result."),
     **settings: Any,

@@ -18,7 +18,7 @@ from charrnn.config import MAX_COUNT, CorpusConfig, typed
 from charrnn.corpus.sources import STDIN, find_sources, read_bytes
 from charrnn.errors import CorpusError
 from charrnn.rng import stream_keys, uniforms
-from charrnn.storage.reading import open_ordinary
+from charrnn.storage.reading import open_ordinary, reason
 from charrnn.vocab import UNK_ID, Ids, Vocabulary
 
 BLOCK = 1 << 16
@@ -150,6 +150,8 @@ class Corpus:
     """Inputs read, the held-out ones included."""
     n_left_out: int
     """Files that were not: see `Sources`."""
+    n_copies: int = 0
+    """Inputs of the training text with the bytes of another one; they are read all the same."""
     n_chars: int
     """Characters of the whole text, whatever the unit."""
     n_train: int
@@ -250,7 +252,7 @@ def load_corpus(folder: Path) -> Corpus:
         return corpus
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise CorpusError(
-            f"the encoded text in {folder} cannot be used ({str(error)[:200]}): start a new run"
+            f"the encoded text in {folder} cannot be used ({reason(error)}): start a new run"
         ) from error
 
 

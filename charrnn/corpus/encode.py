@@ -96,11 +96,11 @@ def _encode(
         try:
             with open(draft_path, "w+b") as file:
                 draft = Draft(file)
-                trained = _read_all(sources, draft, config, digest, form, progress)
+                trained, n_copies = _read_all(sources, draft, config, digest, form, progress)
                 n_first = draft.length
                 if n_first == 0:
                     raise _no_text(sources)
-                held_out = _read_all(validation, draft, config, held_out_digest, form, progress)
+                held_out, _ = _read_all(validation, draft, config, held_out_digest, form, progress)
                 if validation and draft.length == n_first:
                     raise _no_text(validation)
                 _require_apart(trained, held_out)
@@ -113,6 +113,7 @@ def _encode(
         "config": config.to_dict(),
         "n_files": len(sources) + len(validation),
         "n_left_out": sources.n_left_out + validation.n_left_out,
+        "n_copies": n_copies,
         "documents": None,
         "sha256": digest.hexdigest(),
         "paths": _absolute(sources),
@@ -145,10 +146,15 @@ def _read_all(
     digest: hashlib._Hash,
     form: Form,
     progress: Callable[[int], None] | None,
-) -> dict[bytes, Source]:
-    """Read inputs, and return those that are not empty by the digest of their bytes."""
+) -> tuple[dict[bytes, Source], int]:
+    """Read inputs.
+
+    Returns:
+        Those that are not empty by the digest of their bytes, and how many have another's.
+    """
     segmenter = Segmenter(config.documents, config.unit)
     read: dict[bytes, Source] = {}
+    empty, n_copies = hashlib.sha256().digest(), 0
     for source in sources:
         own = hashlib.sha256()
         for text in read_text(source, [digest, own], config, form):
@@ -156,9 +162,11 @@ def _read_all(
             if progress is not None:
                 progress(draft.length)
         draft.write(segmenter.feed("", True))
-        read[own.digest()] = source
-    read.pop(hashlib.sha256().digest(), None)
-    return read
+        if own.digest() in read:
+            n_copies += 1
+        elif own.digest() != empty:
+            read[own.digest()] = source
+    return read, n_copies
 
 
 def _require_apart(trained: Mapping[Any, Source], held_out: Mapping[Any, Source]) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import lzma
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from charrnn.storage.runs import LOCK_FILE, MODEL_FILE, RESUME_FILE
 STDIN = "-"
 PIECE_BYTES = 1 << 20
 MAX_LINE = 10_000_000
-"""Characters; a longer line would have to be held in memory whole."""
+"""Characters of a line, or of a text that has to be held in memory whole."""
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -230,9 +231,30 @@ def pieces_of(
         ConfigError: there is no such encoding.
         CorpusError: the file cannot be read or decoded.
     """
-    source = Source(None if str(path) == STDIN else path)
     config = CorpusConfig(unit=unit, encoding=encoding, errors=errors, normalize=normalize)
-    return read_text(source, config=config)
+    return read_text(_source(path), config=config)
+
+
+def text_of(path: Path, **how: Any) -> str:
+    """Return the whole text of a file; keywords as for `pieces_of`.
+
+    Raises:
+        CorpusError: also if it is too long to be held in memory.
+    """
+    parts: list[str] = []
+    held = 0
+    for piece in pieces_of(path, **how):
+        parts.append(piece)
+        held += len(piece)
+        if held > MAX_LINE:
+            raise CorpusError(
+                f"{_source(path).name} has more than {MAX_LINE:,} characters: give a shorter text"
+            )
+    return "".join(parts)
+
+
+def _source(path: Path) -> Source:
+    return Source(None if str(path) == STDIN else path)
 
 
 def lines_of(path: Path, **how: Any) -> Iterator[str]:
@@ -248,10 +270,9 @@ def lines_of(path: Path, **how: Any) -> Iterator[str]:
         parts.append(first)
         held += len(first)
         if held > MAX_LINE:
-            name = "standard input" if str(path) == STDIN else str(path)
             raise CorpusError(
-                f"line {number} of {name} has more than {MAX_LINE:,} characters: break it into "
-                "lines, or read the text whole"
+                f"line {number} of {_source(path).name} has more than {MAX_LINE:,} characters: "
+                "break it into lines, or read the text whole"
             )
         if rest:
             yield "".join(parts)
@@ -389,8 +410,25 @@ def read_bytes(
         else:
             opener = OPENERS.get(source.path.suffix.lower(), open)
             file = stack.enter_context(cast("IO[bytes]", opener(source.path, "rb")))
+        _require_end(file)
         while piece := file.read(PIECE_BYTES):
             for digest in digests:
                 digest.update(piece)
             yield piece, False
     yield b"", True
+
+
+def _require_end(file: IO[bytes]) -> None:
+    """Refuse a device such as `/dev/zero`, which may never end; terminals and pipes can.
+
+    Raises:
+        ValueError: it is one.
+    """
+    try:
+        status = os.fstat(file.fileno())
+    except io.UnsupportedOperation:  # a stream of this process
+        return
+    is_device = stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode)
+    is_empty = status.st_rdev == os.stat(os.devnull).st_rdev
+    if is_device and not is_empty and not os.isatty(file.fileno()):
+        raise ValueError("it is a device, which may never end; give a file, or use a pipe")

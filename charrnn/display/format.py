@@ -16,8 +16,7 @@ VERDICTS = {
     "not learned": "the network has learned no more than how often each {unit} occurs",
     "overfits": "the model overfits: after {epochs:.3g} epochs, validation loss was {rise:.3f} "
     "nats above its lowest, and the model of that point is kept",
-    "sound": "after {epochs:.3g} epochs, validation loss was {gap:.2f} nats {side} the training "
-    "loss{lowest}",
+    "sound": "after {epochs:.3g} epochs, validation loss was {gap} the training loss{lowest}",
 }
 ADVICE = {
     "more training": "more training would help",
@@ -33,6 +32,12 @@ def count(number: float) -> str:
             scaled = number / limit
             return f"{scaled:.{max(0, 2 - int(math.log10(scaled)))}f}{unit}"
     return f"{number:.0f}"
+
+
+def size(n_bytes: int) -> str:
+    """Write the size of a file: `940 bytes`, `12.3 kB`, `4.78 MB`."""
+    shown = count(n_bytes)
+    return f"{shown[:-1]} {shown[-1]}B" if shown[-1].isalpha() else f"{shown} bytes"
 
 
 def duration(seconds: float) -> str:
@@ -59,6 +64,13 @@ def loss(nats: float, unit: Unit = "char", bits_per_char: float | None = None) -
     return f"{nats:.3f} nats/{unit}{shown}"
 
 
+def _gap(nats: float) -> str:
+    """Write how far a loss is from another: `0.05 nats above`."""
+    if round(nats, 2) == 0:
+        return "as low as"
+    return f"{abs(nats):.2f} nats {'above' if nats > 0 else 'below'}"
+
+
 def architecture(config: ModelConfig) -> str:
     """Write the shape of a model in a few words."""
     inputs = f"embedding {config.embedding_size}" if config.embedding_size else "one-hot input"
@@ -76,8 +88,7 @@ def verdict(found: Verdict, unit: Unit = "char") -> str:
         units=many,
         epochs=found.epochs,
         rise=found.rise,
-        gap=abs(found.gap),
-        side="above" if found.gap >= 0 else "below",
+        gap=_gap(found.gap),
         lowest=", and at its lowest" if found.rise == 0 else "",
     )
     return sentence if found.advice is None else f"{sentence}; {ADVICE[found.advice]}"

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charrnn.display.records import Records, with_probability
-from charrnn.display.terminal import visible, visible_text
+from charrnn.display.terminal import print_table, visible, visible_text
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
 SURPRISES = 8
@@ -22,6 +22,33 @@ SURPRISES = 8
 CONTEXT_CHARS = 20
 SHOWN_CHARS = 160
 """A longer text is cut in a table."""
+
+
+Event = TypeVar("Event", CharScore, WordScore)
+
+
+class _Surprises(Generic[Event]):
+    """The most surprising characters or words of a text, which may be of any length."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, str, Event]] = []
+
+    def passed(self, events: Iterable[Event]) -> Iterator[Event]:
+        """Yield events again, and keep the most surprising, each with the text before it."""
+        before = ""
+        for number, one in enumerate(events):
+            if not isinstance(one, WordScore) or one.kind == "word":
+                entry = (one.bits, -number, before, one)
+                if len(self._heap) < SURPRISES:
+                    heapq.heappush(self._heap, entry)
+                elif entry > self._heap[0]:
+                    heapq.heapreplace(self._heap, entry)
+            before = (before + one.text)[-CONTEXT_CHARS:]
+            yield one
+
+    def largest(self) -> list[tuple[str, Event]]:
+        """Return what came before each and itself, the most surprising first."""
+        return [(before, one) for _, _, before, one in sorted(self._heap, reverse=True)]
 
 
 class Level(NamedTuple):
@@ -106,7 +133,7 @@ def new_table(first: str, *others: str) -> Table:
     table = Table(header_style="bold", box=None, pad_edge=False)
     table.add_column(first, overflow="fold")
     for header in others:
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", overflow="fold")
     return table
 
 
@@ -121,19 +148,30 @@ def show_characters(texts: Iterable[Iterable[CharScore]], output: str, alternati
     if output == "table":
         console = Console(highlight=False)
         for events in texts:
-            several = list(events)
-            show_heatmap(console, ((one.text, one.bits) for one in _whole_characters(several)))
-            _show_surprises(console, several, alternatives)
+            found = _Surprises[CharScore]()
+            seen = whole_characters(found.passed(events))
+            show_heatmap(console, ((one.text, one.bits) for one in seen))
+            _show_surprises(console, found, alternatives)
         show_legend(console, "bits per character")
         return
     records = Records(as_json=output == "jsonl")
     for number, events in enumerate(texts, 1):
         for position, one in enumerate(events):
             where = {"text_number": number, "position": position}
-            records.write({**where, **with_probability(one.to_dict())})
+            record = {**where, **with_probability(one.to_dict())}
+            records.write(_in_columns(record) if output == "tsv" else record)
 
 
-def _whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
+def _in_columns(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with two columns for each alternative in place of a list of them."""
+    columns = dict(record)
+    for k, one in enumerate(columns.pop("alternatives"), 1):
+        columns[f"alternative_{k}"] = one["character"]
+        columns[f"alternative_{k}_logprob"] = one["logprob"]
+    return columns
+
+
+def whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
     """Yield one event per character: the later bytes of a character add to its first."""
     held: CharScore | None = None
     for one in events:
@@ -147,14 +185,12 @@ def _whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
         yield held
 
 
-def _show_surprises(console: Console, events: Sequence[CharScore], alternatives: int) -> None:
+def _show_surprises(console: Console, found: _Surprises[CharScore], alternatives: int) -> None:
     """Print the events that surprised most, each after what stands before it."""
     table = new_table("most surprising", "bits", "rank")
     if alternatives:
         table.add_column("expected")
-    for k in heapq.nlargest(SURPRISES, range(len(events)), lambda k: events[k].bits):
-        one = events[k]
-        before = "".join(c.text for c in events[max(0, k - CONTEXT_CHARS) : k])
+    for before, one in found.largest():
         label = Text(visible_text(before), style="dim")
         label.append(_name(one.character), "bold")
         row: list[str | Text] = [label, f"{one.bits:.1f}", f"{one.rank:,}"]
@@ -166,7 +202,7 @@ def _show_surprises(console: Console, events: Sequence[CharScore], alternatives:
             row.append(Text("  ".join(expected)))
         table.add_row(*row)
     console.print()
-    console.print(table)
+    print_table(table)
     console.print()
 
 
@@ -186,16 +222,16 @@ def show_words(texts: Iterable[Iterable[CharScore]], output: str) -> None:
     if output == "table":
         console = Console(highlight=False)
         for events in texts:
-            words = list(word_scores(events))
+            found = _Surprises[WordScore]()
+            words = found.passed(word_scores(events))
             cells = ((c, _bits_per_char(word)) for word in words for c in word.text or ("",))
             show_heatmap(console, cells)
             table = new_table("most surprising", "bits", "bits\nper char")
-            real = (word for word in words if word.kind == "word")
-            for word in heapq.nlargest(SURPRISES, real, key=lambda word: word.bits):
+            for _, word in found.largest():
                 label = Text(visible_text(word.text, SHOWN_CHARS))
                 table.add_row(label, f"{word.bits:.1f}", f"{_bits_per_char(word):.1f}")
             console.print()
-            console.print(table)
+            print_table(table)
             console.print()
         show_legend(console, "bits per character of the word")
         return

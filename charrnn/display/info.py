@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from charrnn.config import MAX_MEMBERS, Unit
 from charrnn.display.format import UNITS, architecture, count, duration, loss, verdict
-from charrnn.display.terminal import visible_text
+from charrnn.display.terminal import columns, visible_text, wrapped
 from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
 from charrnn.storage.model_file import ModelRecord, SavedModel, read_model_record
@@ -22,12 +23,22 @@ BARS = "▁▂▃▄▅▆▇█"
 SHOWN_CHARACTERS = 300
 LONGEST_VALUE = 1000
 """Characters of a value, which a stranger may have made as long as the file."""
+LABEL_WIDTH = 15
 DOCUMENTS = {
-    "none": "one long text",
-    "line": "one a line",
+    "none": "none, one long text",
+    "line": "one on each line",
     "blank-line": "separated by blank lines",
-    "file": "one a file",
+    "file": "one in each file",
 }
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a record may raise that a stranger has made."""
 
 Row = tuple[str, str]
 Record = Mapping[str, Any]
@@ -40,13 +51,15 @@ def show_info(path: Path, saved: SavedModel) -> None:
         path: where it was read from.
         saved: the model.
     """
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
     rows = [("file", str(path)), *_model_rows(saved), *_training_rows(saved), *_run_rows(path)]
+    width = columns(sys.stdout)
+    console, margin = Console(highlight=False), " " * LABEL_WIDTH
     for label, value in rows:
-        table.add_row(label, Text(visible_text(value, LONGEST_VALUE)))
-    Console(highlight=False).print(table)
+        shown = visible_text(value, LONGEST_VALUE)
+        lines = wrapped(shown, width and max(1, width - LABEL_WIDTH)).split("\n")
+        row = Text.assemble((label.ljust(LABEL_WIDTH), "bold"), f"\n{margin}".join(lines))
+        row.rstrip()
+        console.print(row, soft_wrap=True)
 
 
 def _model_rows(saved: SavedModel) -> Iterator[Row]:
@@ -59,6 +72,8 @@ def _model_rows(saved: SavedModel) -> Iterator[Row]:
         shown = "".join(c if c.isprintable() else "·" for c in characters[:SHOWN_CHARACTERS])
         yield "", shown + "…" * (len(characters) > SHOWN_CHARACTERS)
     yield "documents", DOCUMENTS[saved.text.documents]
+    if saved.text.documents != "none":
+        yield "", f"each end counts as one {UNITS[unit][0]} in the losses"
     yield "normalisation", saved.text.normalize
 
 
@@ -66,6 +81,50 @@ def _training_rows(saved: ModelRecord) -> Iterator[Row]:
     """Yield what the record of the training says; it comes from the file and may be anything."""
     for rows in (_corpus, _extent, _merged, _settings, _validation, _curve, _verdict, _versions):
         yield from _readable(rows, saved.training, saved.vocabulary.unit)
+    if note := validation_note(saved):
+        yield "validation", note
+
+
+def validation_note(saved: ModelRecord) -> str:
+    """Return what the validation of a merged model is worth if its models held out other texts."""
+    try:
+        parts = list(islice(_parts(saved.training), MAX_MEMBERS))
+        texts = {str(part["corpus"]["sha256"]) for part in parts}
+        seeds = {str(part["config"]["seed"]) for part in parts}
+    except UNREADABLE:
+        return ""
+    advice = "judge the merged model by a text that none of them has read"
+    if len(texts) > 1:
+        return (
+            "the models were trained on different texts, and one may have read what another held "
+            f"out: {advice}"
+        )
+    if saved.text.documents != "none" and len(seeds) > 1:
+        return (
+            "models trained with different seeds hold out different documents, unless they share "
+            f"a --held-out file: {advice}"
+        )
+    return ""
+
+
+def texts_of(saved: ModelRecord) -> str:
+    """Return the names of the texts that the models of a merged one were trained on."""
+    try:
+        parts = islice(_parts(saved.training), MAX_MEMBERS)
+        names = dict.fromkeys(str(part["corpus"]["name"]) for part in parts)
+    except UNREADABLE:
+        return ""
+    return ", ".join(names)
+
+
+def _parts(training: Record) -> Iterator[Record]:
+    """Yield the records of the models that were merged, each with its text."""
+    for part in training.get("merged") or ():
+        known = {"corpus": training.get("corpus"), **part}
+        if "merged" in part:
+            yield from _parts(known)
+        else:
+            yield known
 
 
 def _readable(
@@ -74,7 +133,7 @@ def _readable(
     """Return some rows, or that they cannot be read."""
     try:
         return list(rows(training, unit))
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
+    except UNREADABLE:
         what = rows.__name__.removeprefix("_")
         return [(what, "the file's record of it cannot be read")]
 
@@ -83,7 +142,7 @@ def _corpus(training: Record, unit: Unit) -> Iterator[Row]:
     corpus = training.get("corpus")
     if corpus:
         yield "corpus", f"{corpus['name']}, {count(corpus['n_chars'])} characters"
-        yield "", f"sha256 {corpus['sha256']}"
+        yield "sha256", str(corpus["sha256"])
 
 
 def _extent(training: Record, unit: Unit) -> Iterator[Row]:
@@ -102,7 +161,9 @@ def _merged(training: Record, unit: Unit) -> Iterator[Row]:
         if "merged" in part:
             yield "", f"one that was itself merged from {len(part['merged'])} models"
         else:
-            yield "", ", ".join([f"seed {part['config']['seed']}", *_standing(part, unit)])
+            corpus = part.get("corpus")
+            text = [] if corpus is None else [str(corpus["name"])]
+            yield "", ", ".join([*text, f"seed {part['config']['seed']}", *_standing(part, unit)])
 
 
 def _settings(training: Record, unit: Unit) -> Iterator[Row]:
@@ -148,24 +209,27 @@ def _versions(training: Record, unit: Unit) -> Iterator[Row]:
 def _run_rows(path: Path) -> Iterator[Row]:
     """Yield how the model's run was begun, and what its other model is: the last, or the best."""
     run = RunDirectory(path.parent)
-    others = {run.model: ("last", run.last), run.last: ("best", run.model)}
+    others = {run.model: ("last model", run.last), run.last: ("best model", run.model)}
     if path not in others:
         return
-    record = run.read_record()
-    if "started" in record:
-        yield "begun", str(record["started"])
-    if "command" in record:
-        yield "command", str(record["command"])
-    which, other = others[path]
+    yield from _readable(_begun, run.read_record(), "char")
+    label, other = others[path]
     if not other.exists():
         return
-    yield f"{which} of the run", str(other)
+    yield label, str(other)
     try:
         found = read_model_record(other)
     except ModelFileError as error:
         yield "", str(error)
     else:
         yield "", ", ".join(_standing(found.training, found.vocabulary.unit))
+
+
+def _begun(record: Record, unit: Unit) -> Iterator[Row]:
+    if "started" in record:
+        yield "begun", str(record["started"])
+    if "command" in record:
+        yield "command", str(record["command"])
 
 
 def _standing(training: Record, unit: Unit) -> list[str]:

@@ -14,6 +14,16 @@ from charrnn.display.terminal import terminal_text, visible_text
 VISIBLE_CHARS = 400
 """Characters of the text so far that are shown at each turn."""
 
+HELP = {
+    "a number": "takes that continuation",
+    "Enter": "shows other continuations",
+    "a text": "is added as it is, and so is a number that is not offered",
+    "//text": "adds a text that begins with /",
+    "/undo": "takes back what was added last",
+    "/help": "shows this",
+    "/quit": "or Ctrl-D ends, and prints the whole text",
+}
+
 
 class Conversation:
     """Shows the text and its possible continuations on stderr, and asks what to do."""
@@ -22,20 +32,39 @@ class Conversation:
         """Talk on the terminal."""
         self._console = Console(stderr=True, highlight=False)
 
-    def explain(self, choices: int) -> None:
+    def explain(self) -> None:
         """Say how it works."""
         self._console.print(
-            f"Type a beginning. Then a number from 1 to {choices} takes a continuation, Enter asks "
-            "for others, /undo takes a turn back, /quit ends; any other text is added as it is.",
+            "Type a text, or the number of a continuation; Enter shows other continuations.\n"
+            "/help shows all commands; a text that begins with / is typed with //.",
             style="dim",
         )
 
-    def turn(self, text: str, proposals: Sequence[str]) -> str | None:
-        """Show a turn and return the user's answer; None at the end of the input."""
+    def help(self) -> None:
+        """List what can be typed."""
+        table = Table(show_header=False, box=None, padding=(0, 1))
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column()
+        for typed, effect in HELP.items():
+            table.add_row(typed, effect)
+        self._console.print(table)
+
+    def show(self, text: str, proposals: Sequence[str], *, are_new: bool) -> None:
+        """Show the text and its continuations.
+
+        Args:
+            text: the text so far.
+            proposals: the continuations.
+            are_new: False if they were offered before, because no others were found.
+        """
         self._console.print()
         if text:
             shown = text if len(text) <= VISIBLE_CHARS else "…" + text[-VISIBLE_CHARS:]
             self._console.print(Text(terminal_text(shown), style="bold"))
+        if not are_new:
+            self._console.print(
+                "No other continuations were found; a higher --temp gives more.", style="dim"
+            )
         table = Table(show_header=False, box=None, padding=(0, 1))
         table.add_column(style="cyan", justify="right")
         table.add_column(overflow="fold")
@@ -45,10 +74,19 @@ class Conversation:
             self._console.print(table)
         elif text:
             self._console.print("The model would end here.", style="dim")
-        try:
-            return self._console.input("[bold cyan]> [/]")
-        except EOFError:
-            return None
+
+    def ask(self) -> str | None:
+        """Return the user's answer; None at the end of the input."""
+        while True:
+            try:
+                return self._console.input("[bold cyan]> [/]")
+            except UnicodeDecodeError:
+                self.complain("this cannot be read: it is not in the terminal's encoding")
+            except (EOFError, KeyboardInterrupt) as ended:
+                self._console.print()
+                if isinstance(ended, KeyboardInterrupt):
+                    raise
+                return None
 
     def complain(self, message: str) -> None:
         """Say what was wrong with an answer."""

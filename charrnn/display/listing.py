@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from rich.console import Console
 from rich.text import Text
 
-from charrnn.display.format import UNITS
 from charrnn.display.heatmap import new_table
+from charrnn.display.info import texts_of
 from charrnn.display.records import Records
-from charrnn.display.terminal import visible_text
-from charrnn.storage.listing import RunSummary
+from charrnn.display.terminal import print_table, visible_text
+from charrnn.errors import ModelFileError
+from charrnn.storage.listing import SHOWN_CHARACTERS, RunSummary
+from charrnn.storage.model_file import read_model_record
+from charrnn.storage.runs import RunDirectory
 
 
 def show_runs(runs: Sequence[RunSummary], output: str) -> None:
@@ -22,6 +24,7 @@ def show_runs(runs: Sequence[RunSummary], output: str) -> None:
         runs: what there is.
         output: table, tsv or jsonl.
     """
+    runs = [run if run.text else replace(run, text=_texts(run)) for run in runs]
     if output != "table":
         records = Records(as_json=output == "jsonl")
         for run in runs:
@@ -30,18 +33,22 @@ def show_runs(runs: Sequence[RunSummary], output: str) -> None:
             records.write({**record, "path": str(run.path), "val_loss_nats": loss_nats})
         return
     table = new_table("run")
-    for header in ("text", "begun", "state"):
-        table.add_column(header, overflow="fold")
-    table.add_column("bits per\ncharacter", justify="right")
-    table.add_column("validation loss", overflow="fold")
+    table.add_column("text", overflow="fold")
+    for header in ("begun", "state", "validation"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("bits/char", justify="right")
     for run in runs:
-        loss = (
-            ""
-            if run.val_loss is None
-            else f"{run.val_loss:.3f} nats per {UNITS[run.unit or 'char'][0]}"
-        )
+        loss = "" if run.val_loss is None else f"{run.val_loss:.3f} nats/{run.unit or 'char'}"
         bits = "" if run.bits_per_char is None else f"{run.bits_per_char:.3f}"
-        several = f", {run.members} members" if (run.members or 1) > 1 else ""
-        texts = (str(run.path), run.text, run.started[:16].replace("T", " "), run.state + several)
-        table.add_row(*(Text(visible_text(text)) for text in texts), bits, loss)
-    Console(highlight=False).print(table)
+        texts = (str(run.path), run.text, run.started[:16].replace("T", " "), run.state)
+        table.add_row(*(Text(visible_text(text)) for text in texts), loss, bits)
+    print_table(table)
+
+
+def _texts(run: RunSummary) -> str:
+    """Return what a merged model has read; nothing of any other one."""
+    try:
+        record = read_model_record(RunDirectory(run.path).model)
+    except ModelFileError:
+        return ""
+    return texts_of(record)[:SHOWN_CHARACTERS]

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from charrnn.display.terminal import visible
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
@@ -17,6 +17,11 @@ MAX_EVENTS = 800_000
 LEVELS_PER_BIT = 2
 TOP_BITS = 14
 """From here on the colour is the last one."""
+BITS_PER_LINE = 4
+"""The line under a character is one pixel thicker for so many bits: colour is not for all."""
+LARGEST_FIGURE = 1e9
+MAX_EXPONENT = 1024
+"""Of 2: more is beyond a float."""
 TICKS = (0, 2, 4, 6, 8, 10, 12, 14)
 
 LIGHT = ("#ffffff", "#fff3cf", "#ffd98a", "#ffb057", "#f3793f", "#d8413f", "#a81e5b", "#5b1a86")
@@ -33,17 +38,19 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
         texts: the events of each text.
         model: the name of the model, not its path: pages are shown to others.
     """
-    events = [one for text in texts for one in text]
-    n_chars = sum(bool(one.text) for one in events)
-    bits = math.fsum(one.bits for one in events)
-    mean = bits / len(events) if events else math.nan
+    characters = [[_Shown(group) for group in _characters(events)] for events in texts]
+    shown = [one for text in characters for one in text]
+    n_ends = sum(one.is_end for one in shown)
+    bits = math.fsum(one.bits for one in shown)
+    mean = bits / len(shown) if shown else math.nan
+    per = "per character or end" if n_ends else "per character"
     figures = [
-        (f"{mean:.3f}", "bits per character"),
-        (f"{2.0 ** min(mean, 1000.0):.2f}", "perplexity"),
-        (f"{n_chars:,}", "characters"),
-        (f"{bits:,.1f}", "bits in all"),
+        (_figure(mean, 3), f"bits {per}"),
+        (_figure(math.inf if mean >= MAX_EXPONENT else 2.0**mean, 2), f"perplexity {per}"),
+        (f"{len(shown) - n_ends:,}", "characters"),
+        (_figure(bits, 1), "bits in all"),
     ]
-    unknown = sum(one.is_unknown for one in events)
+    unknown = sum(one.is_unknown for one in shown)
     if unknown:
         figures.append((f"{unknown:,}", "unknown, charged as UNK"))
     return _asset("html").format(
@@ -54,8 +61,11 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
         ),
         scale="".join(f'<i class="l{k}"></i>' for k in range(TOP_BITS * LEVELS_PER_BIT + 1)),
         ticks="".join(f"<span>{tick}{'+' if tick == TOP_BITS else ''}</span>" for tick in TICKS),
-        texts="".join(f'<p class="text">{_text(text)}</p>\n' for text in texts),
-        data=_data(events),
+        texts="".join(
+            f'<p class="text">{_text(text, word_scores(events))}</p>\n'
+            for text, events in zip(characters, texts, strict=True)
+        ),
+        data=_data(shown),
         script=_asset("js"),
     )
 
@@ -72,30 +82,70 @@ def _asset(kind: str) -> str:
     return data.decode("utf-8")
 
 
-def _text(events: Sequence[CharScore]) -> str:
-    """Return one text as spans, one for each event that shows something."""
-    words = iter(word_scores(events))
+class _Shown:
+    """A character of a page, or an end. In a byte model it is of several bytes, which are events.
+
+    Attributes:
+        text: the character; empty for the end.
+        is_end: whether it is the end.
+        is_unknown: whether it is charged as UNK.
+        bits: of all its events.
+        row: what its card shows: name, bits, ranks, and what was expected in its place.
+    """
+
+    def __init__(self, events: Sequence[CharScore]) -> None:
+        first = events[0]
+        self.text = first.text
+        self.is_end = first.character == END
+        self.is_unknown = first.is_unknown
+        self.bits = math.fsum(one.bits for one in events)
+        names = [_label(one.character) for one in events]
+        if len(events) > 1:
+            names.insert(0, visible(first.text))
+        self.row = [
+            " ".join(names) + " (unknown)" * first.is_unknown,
+            round(self.bits, 3),
+            ", ".join(f"{one.rank:,}" for one in events),
+            [[_label(a.character), round(math.exp(a.logprob), 4)] for a in first.alternatives],
+        ]
+
+
+def _characters(events: Sequence[CharScore]) -> Iterator[list[CharScore]]:
+    """Yield the events of each character, and of the end."""
+    group: list[CharScore] = []
+    for one in events:
+        if group and (one.text or one.character == END):
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group
+
+
+def _figure(value: float, digits: int) -> str:
+    """Return a number as it stands in a box."""
+    if not math.isfinite(value):
+        return "∞" if value == math.inf else "–"
+    return f"{value:,.{digits}f}" if value < LARGEST_FIGURE else f"{value:.2e}"
+
+
+def _text(characters: Sequence[_Shown], words: Iterable[WordScore]) -> str:
+    """Return one text as spans, one for each character and for the end."""
+    waiting = iter(words)
     parts = []
     left, word_class = 0, ""
-    for one in events:
-        if one.text and not left:
-            word = next(words)
-            left, word_class = word.n_chars, f"w{_level(_word_bits(word))}"
-        if one.character == END:
-            word_class = f"w{_level(one.bits)}"
-        left -= bool(one.text)
+    for one in characters:
+        if not left:
+            word = next(waiting)
+            left, word_class = max(word.n_chars, 1), f"w{_level(_word_bits(word))}"
+        left -= 1
         kind = f"l{_level(one.bits)} {word_class}"
-        shown = _shown(one)
+        shown = visible(one.text)
         if shown in ("↵", "→", "∎"):
             kind += " mark"
         after = {"\n": "\n", "\t": "\t"}.get(one.text, "")
         parts.append(f'<span class="{kind}">{html.escape(shown)}</span>{after}')
     return "".join(parts)
-
-
-def _shown(one: CharScore) -> str:
-    """Return what stands on the page: later bytes of a character show nothing."""
-    return visible(one.text) if one.text or one.character == END else ""
 
 
 def _word_bits(word: WordScore) -> float:
@@ -106,19 +156,10 @@ def _level(bits: float) -> int:
     return round(min(bits, TOP_BITS) * LEVELS_PER_BIT)
 
 
-def _data(events: Sequence[CharScore]) -> str:
-    """Return what the hover shows, as JSON that is safe inside a script element."""
-    rows = [
-        [
-            _label(one.character) + " (unknown)" * one.is_unknown,
-            round(one.bits, 3),
-            one.rank,
-            [[_label(a.character), round(math.exp(a.logprob), 4)] for a in one.alternatives],
-        ]
-        for one in events
-    ]
+def _data(characters: Sequence[_Shown]) -> str:
+    """Return what the cards show, as JSON that is safe inside a script element."""
     return (
-        json.dumps(rows, separators=(",", ":"))
+        json.dumps([one.row for one in characters], separators=(",", ":"))
         .replace("<", "\\u003c")
         .replace(">", "\\u003e")
         .replace("&", "\\u0026")
@@ -146,13 +187,26 @@ def _rule(level: int, palette: Sequence[str]) -> str:
     k = min(int(bits / 2), len(palette) - 2)
     share = bits / 2 - k
     low, high = _parse(palette[k]), _parse(palette[k + 1])
-    r, g, b = (x + share * (y - x) for x, y in zip(low, high, strict=True))
-    ink = "#111" if 0.299 * r + 0.587 * g + 0.114 * b > 140 else "#fff"
-    ground = "transparent" if level == 0 else f"rgb({r:.0f} {g:.0f} {b:.0f})"
+    colour = tuple(x + share * (y - x) for x, y in zip(low, high, strict=True))
+    ground = "transparent" if level == 0 else "rgb({:.0f} {:.0f} {:.0f})".format(*colour)
+    # the more legible one, by the contrast of WCAG 2
+    ink = "#000" if _luminance(colour) > math.sqrt(1.05 * 0.05) - 0.05 else "#fff"
     ink = "inherit" if level == 0 else ink
+    thick = int(bits / BITS_PER_LINE)
+    line = f";box-shadow:inset 0 -{thick}px" if thick else ""
     return (
-        f".scale .l{level},.chars .l{level},.words .w{level}{{background:{ground};color:{ink}}}\n"
+        f".scale .l{level},.chars .l{level},.words .w{level}"
+        f"{{background:{ground};color:{ink}{line}}}\n"
     )
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """Return the relative luminance of an sRGB colour, from 0 to 1."""
+    linear = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (value / 255 for value in colour)
+    )
+    return math.fsum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def _parse(colour: str) -> Colour:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import Progress
@@ -17,6 +18,8 @@ from charrnn.sampling.writer import Sample
 
 LONG_PROMPT = 20_000
 """Characters from which reading a prompt is worth a progress bar."""
+PIECE_CHARS = 1024
+"""At most 4,096 bytes, which POSIX lets a pipe take whole."""
 SHOWN_COPY = 60
 """A longer copied passage is cut in the report."""
 
@@ -27,19 +30,13 @@ def show_stream(characters: Iterable[str], echo: str, *, raw: bool) -> None:
     The last line is ended, also when the stream is interrupted. On a terminal, unless it is `raw`,
     control characters are shown escaped.
     """
-    write, flush = sys.stdout.write, sys.stdout.flush
-    shown = terminal_text if sys.stdout.isatty() and not raw else str
-    last = echo
-    _write((echo, "bold"), raw=raw)
-    flush()
+    output = _Output(raw=raw)
     try:
-        for last in characters:
-            write(shown(last))
-            flush()
+        output.put((echo, "bold"))
+        for character in characters:
+            output.put_character(character)
     finally:
-        if not last.endswith("\n"):
-            write("\n")
-            flush()
+        output.end_line()
 
 
 def show_samples(
@@ -59,35 +56,73 @@ def show_samples(
         labelled: put a line with number and temperature before each.
         raw: send control characters to a terminal as they are.
     """
-    found: list[Novelty] = []
+    output, total = _Output(raw=raw), _Total()
     try:
         for number, (sample, novelty) in enumerate(samples, 1):
             if novelty is not None:
-                found.append(novelty)
+                total.add(novelty)
             if as_json:
                 copied = {} if novelty is None else _copied(novelty)
-                print(to_json({**sample.to_dict(), **copied}), flush=True)
+                output.put_plain(to_json({**sample.to_dict(), **copied}) + "\n")
                 continue
             if labelled:
                 label = f"── {number} · temperature {sample.temperature:g} ──\n"
-                _write((label, "dim"), raw=False)
-            _write((sample.prompt if echo else "", "bold"), raw=raw)
-            _write(*_marked(sample.text, novelty), raw=raw)
-            sys.stdout.flush()
+                output.put((label, "dim"))
+            output.put((sample.prompt if echo else "", "bold"), *_marked(sample.text, novelty))
+            output.end_line()
             if novelty is not None and (report := _report(novelty)):
                 say(report)
     finally:
-        if len(found) > 1:
-            say(_total(found))
+        if output.is_inside_line:
+            output.end_line()
+        if total.n_samples > 1:
+            say(str(total))
 
 
-def _write(*parts: tuple[str, str], raw: bool) -> None:
-    """Write texts: in their styles and escaped on a terminal, exactly elsewhere or if raw."""
-    if raw or not sys.stdout.isatty():
-        sys.stdout.write("".join(text for text, _ in parts))
-        return
-    shown = Text.assemble(*((terminal_text(text), style) for text, style in parts))
-    Console(soft_wrap=True, highlight=False).print(shown, end="")
+class _Output:
+    """Standard output: texts in styles and escaped on a terminal, exactly elsewhere or if `raw`.
+
+    It is written in pieces that a pipe takes whole or not at all, so that an interrupt leaves whole
+    characters.
+    """
+
+    def __init__(self, *, raw: bool) -> None:
+        """Begin a line."""
+        self._is_plain = raw or not sys.stdout.isatty()
+        self._last = ""
+
+    @property
+    def is_inside_line(self) -> bool:
+        """Whether the last line has characters and no end."""
+        return self._last not in ("", "\n")
+
+    def put(self, *parts: tuple[str, str]) -> None:
+        """Write texts, each with its style."""
+        text = "".join(text for text, _ in parts)
+        if self._is_plain:
+            self.put_plain(text)
+            return
+        self._last = text[-1:] or self._last
+        shown = Text.assemble(*((terminal_text(text), style) for text, style in parts))
+        Console(soft_wrap=True, highlight=False).print(shown, end="")
+
+    def put_plain(self, text: str) -> None:
+        """Write a text as it is."""
+        for begin in range(0, len(text), PIECE_CHARS):
+            piece = text[begin : begin + PIECE_CHARS]
+            self._last = piece[-1]
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+
+    def put_character(self, character: str) -> None:
+        """Write a character, in no style."""
+        self.put_plain(character if self._is_plain else terminal_text(character))
+
+    def end_line(self) -> None:
+        """End the last line, even an empty one, if it is not ended; begin the next."""
+        if self._last != "\n":
+            self.put_plain("\n")
+        self._last = ""
 
 
 def _marked(text: str, novelty: Novelty | None) -> Iterator[tuple[str, str]]:
@@ -98,8 +133,6 @@ def _marked(text: str, novelty: Novelty | None) -> Iterator[tuple[str, str]]:
         yield text[begin:end], "reverse"
         at = end
     yield text[at:], ""
-    if not text.endswith("\n"):
-        yield "\n", ""
 
 
 def _copied(novelty: Novelty) -> dict[str, object]:
@@ -123,23 +156,40 @@ def _report(novelty: Novelty) -> str:
     )
 
 
-def _total(found: list[Novelty]) -> str:
-    """Say how much of several samples is copied."""
-    n_chars = sum(one.n_chars for one in found)
-    n_copied = sum(one.n_copied for one in found)
-    n_whole = sum(one.is_whole_document for one in found)
-    n_with = sum(bool(one.spans) and not one.is_whole_document for one in found)
-    return (
-        f"of {len(found):,} samples {n_whole:,} are whole documents of the corpus and {n_with:,} "
-        f"others have a copied passage: {n_copied / max(n_chars, 1):.1%} of all characters"
-    )
+@dataclass
+class _Total:
+    """How much of several samples is copied."""
+
+    n_samples: int = 0
+    n_chars: int = 0
+    n_copied: int = 0
+    n_whole: int = 0
+    """Samples that are whole documents of the corpus."""
+    n_with: int = 0
+    """Other ones with a copied passage."""
+
+    def add(self, one: Novelty) -> None:
+        """Count a sample."""
+        self.n_samples += 1
+        self.n_chars += one.n_chars
+        self.n_copied += one.n_copied
+        self.n_whole += one.is_whole_document
+        self.n_with += bool(one.spans) and not one.is_whole_document
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        return (
+            f"of {self.n_samples:,} samples {self.n_whole:,} are whole documents of the corpus and "
+            f"{self.n_with:,} others have a copied passage: "
+            f"{self.n_copied / max(self.n_chars, 1):.1%} of all characters"
+        )
 
 
 @contextmanager
 def prompt_progress(n_chars: int) -> Iterator[Callable[[int], None] | None]:
     """Show a bar on stderr while a long prompt is read, if there is a terminal."""
-    console = Console(stderr=True)
-    if n_chars < LONG_PROMPT or not console.is_terminal:
+    console = Console(stderr=True) if n_chars >= LONG_PROMPT else None
+    if console is None or not console.is_terminal:
         yield None
         return
     with Progress(console=console, transient=True) as progress:

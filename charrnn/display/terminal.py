@@ -2,20 +2,33 @@
 
 A text may come from anybody: a corpus, a model file, a prompt, the name of a file. On a terminal it
 must show and do nothing else; what is no terminal gets it exactly.
+
+Lines are broken between words on a terminal, and nowhere else: a pipe has no width. A word and a
+command to paste are never broken, however long; a terminal shows the rest in its next row and
+copies it as one line.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import re
 import shlex
 import sys
 import unicodedata
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _SIGNS = {"\n": "↵", "\t": "→", "\x7f": "␡", "": "∎"}
 _KEPT = "\n\t\u200c\u200d"
 """Line ends, tabs, and the joiners of scripts and emoji do no harm in running text."""
 _SPELLED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
+_COMMAND = r"charrnn (?:train|sample|score|pairs|compare|info|list|merge|export)\b"
+_WHOLE = re.compile(rf"{_COMMAND}[^\n]*|\S+|\n")
+"""What a line is broken between: a word, or a command with the rest of its line."""
 
 
 def visible(character: str) -> str:
@@ -48,7 +61,66 @@ def terminal_text(text: str) -> str:
 def say(text: str) -> None:
     """Write a line of commentary to stderr, if that can be written."""
     with contextlib.suppress(OSError):
-        print(terminal_text(text), file=sys.stderr, flush=True)
+        print(wrapped(terminal_text(text), columns(sys.stderr)), file=sys.stderr, flush=True)
+
+
+def columns(stream: TextIO) -> int | None:
+    """Return the width of a terminal; None of what is none."""
+    if not stream.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(file=stream).width
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """Return a text with line ends between its words where lines would be wider than a terminal."""
+    bounds = [0, *line_starts(text, width), len(text)]
+    lines = [text[begin:end] for begin, end in itertools.pairwise(bounds)]
+    return "\n".join([*(line.rstrip(" ") for line in lines[:-1]), lines[-1]])
+
+
+def line_starts(text: str, width: int | None) -> list[int]:
+    """Return where the lines of a text begin that are not its own, in a terminal of such a width.
+
+    Args:
+        text: may have line ends.
+        width: None for a pipe, where no line is broken.
+    """
+    starts: list[int] = []
+    if width is None:
+        return starts
+    begin = 0
+    for match in _WHOLE.finditer(text):
+        if match[0] == "\n":
+            begin = match.end()
+        elif text[begin : match.start()].strip() and _cells(text[begin : match.end()]) > width:
+            begin = match.start()
+            starts.append(begin)
+    return starts
+
+
+def _cells(text: str) -> int:
+    """Return how wide a text is on a terminal."""
+    if text.isascii():
+        return len(text)
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
+
+
+def print_table(table: Table) -> None:
+    """Print a table to stdout: fitted into a terminal, elsewhere as wide as it is."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = sys.maxsize
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip())
 
 
 def pasted(words: Iterable[str]) -> str:

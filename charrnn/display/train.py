@@ -5,26 +5,36 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterator
-from textwrap import indent
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from charrnn import events
 from charrnn.config import Unit
 from charrnn.display.format import UNITS, architecture, count, duration, loss, verdict
-from charrnn.display.terminal import pasted, terminal_text
-
-SHOWN_PADDING = 0.005
-"""Share of padding that is worth a line."""
-
+from charrnn.display.terminal import line_starts, pasted, terminal_text, wrapped
+from charrnn.vocab import FIRST_CHARACTER_ID
 
 SHOWN_UNKNOWN = 0.01
 """Share of unknown characters in the validation text that is worth a warning."""
+SAMPLE_LINES = 4
+"""A longer sample is cut: a list of short lines would push all else off the screen."""
+MARGIN = "    "
+"""Before the lines of a sample."""
+CUT = " …"
+"""After a sample that has more lines."""
+LIST_HINT = (
+    "looks like a list of short lines: with --documents line the model learns where each begins "
+    "and ends"
+)
+
+_Part = TypeVar("_Part", str, Text)
 
 
 class _Tolerant:
@@ -64,16 +74,17 @@ class TrainingDisplay:
         stream = cast(IO[str], _Tolerant(sys.stderr))
         self._console = console or Console(file=stream, highlight=False)
         self._unit: Unit = "char"
-        self._chars_per_unit = 1.0
+        self._started: events.Started | None = None
         self._has_warned = False
         self._progress: Progress | None = None
+        self._bar_column = BarColumn()
         self._task: TaskID | None = None
         self._val_loss: float | None = None
         if self._console.is_terminal and not quiet:
             self._progress = Progress(
                 SpinnerColumn(),
-                BarColumn(bar_width=16),
-                TextColumn("{task.description}"),
+                self._bar_column,
+                TextColumn("{task.description}", table_column=Column(no_wrap=True)),
                 console=self._console,
                 transient=True,
             )
@@ -105,7 +116,7 @@ class TrainingDisplay:
     def show(self, event: events.Event) -> None:
         """Show one event."""
         if isinstance(event, events.Started):
-            self._unit, self._chars_per_unit = event.unit, event.chars_per_unit
+            self._started, self._unit = event, event.unit
         if not self._quiet:
             self._show(event)
             for note in _notes(event):
@@ -123,19 +134,20 @@ class TrainingDisplay:
         elif isinstance(event, events.Evaluated):
             self._show_evaluation(event)
         elif isinstance(event, events.Sampled):
-            self._line(Text(indent(self._safe(event.text.strip("\n")), "    "), style="dim"))
+            self._show_sample(event.text)
 
     def _safe(self, text: str) -> str:
         """Return a text that does nothing to a terminal but show; a pipe gets it exactly."""
         return terminal_text(text) if self._console.is_terminal else text
 
     def _show_start(self, event: events.Started) -> None:
-        model, training = event.model, event.training
+        model, training, units = event.model, event.training, UNITS[event.unit][1]
         facts = [
             architecture(model),
             f"{count(model.num_parameters())} parameters",
-            f"{model.vocab_size} ids",
-            f"{count(event.n_train)} + {count(event.n_val)} {UNITS[event.unit][1]}",
+            f"alphabet of {model.vocab_size - FIRST_CHARACTER_ID} {units}",
+            f"{count(event.n_train)} {units} to train on"
+            + (f" and {count(event.n_val)} to validate on" if event.n_val else ""),
             f"{event.batch_size} rows × {event.bptt}",
             f"lr {training.learning_rate:g}",
             f"dropout {training.dropout:g}, recurrent {training.recurrent_dropout:g}",
@@ -149,37 +161,53 @@ class TrainingDisplay:
         self._line(f"{where}, at most {_limits(event)}")
 
     def _show_progress(self, event: events.Progressed) -> None:
-        parts = [f"{event.progress:4.0%}"]
+        parts = [(0, f"{event.progress:4.0%}")]
         if event.eta_s is not None:
-            parts.append(f"{duration(event.eta_s)} left")
+            parts.append((1, f" · {duration(event.eta_s)} left"))
         if event.train_loss is not None:
-            parts.append(f"train {event.train_loss:.3f}")
+            parts.append((2, f" · train {event.train_loss:.3f}"))
         if self._val_loss is not None:
-            parts.append(f"val {self._val_loss:.3f}")
-        if len(parts) > 1:
-            parts[-1] += f" nats/{self._unit}"
-        parts.append(f"{count(event.chars_per_s)} {self._unit}/s")
-        parts.append(f"lr {event.learning_rate:.2g}")
-        self._bar(" · ".join(parts), event.progress)
+            parts.append((1, f" · val {self._val_loss:.3f}"))
+        if event.train_loss is not None or self._val_loss is not None:
+            parts.append((3, f" nats/{self._unit}"))
+        if event.chars_per_s:
+            parts.append((4, f" · {count(event.chars_per_s)} {self._unit}/s"))
+        parts.append((5, f" · lr {event.learning_rate:.2g}"))
+        self._bar("".join(_fitting(parts, self._bar_room)), event.progress)
 
     def _show_evaluation(self, event: events.Evaluated) -> None:
         self._val_loss = event.val_loss
-        line = Text.assemble(
-            (f"{event.progress:4.0%}", "bold"),
-            f"  epoch {event.epoch:.2f}  step {event.step:,}  {duration(event.elapsed_s)}",
-        )
-        bits, style = event.bits_per_char, "bold green" if event.is_best else ""
-        if event.val_loss is None and event.train_loss is not None:
-            line.append(f"  train {loss(event.train_loss, self._unit, bits)}")
-        elif event.train_loss is not None:
-            line.append(f"  train {event.train_loss:.3f}")
-        if event.val_loss is not None:
-            shown = loss(event.val_loss, self._unit, bits)
-            line.append_text(Text.assemble("  val ", (shown, style)))
-        line.append(f"  lr {event.learning_rate:.2g}  {count(event.chars_per_s)} {self._unit}/s")
+        style = "bold green" if event.is_best else ""
+        parts = [
+            (0, Text(f"{event.progress:4.0%}", "bold")),
+            (5, Text(f"  epoch {event.epoch:.2f}")),
+            (4, Text(f"  step {event.step:,}")),
+            (2, Text(f"  {duration(event.elapsed_s)}")),
+        ]
+        if event.train_loss is not None and event.val_loss is not None:
+            parts.append((3, Text(f"  train {event.train_loss:.3f}")))
+        name, judged = "val", event.val_loss
+        if judged is None:
+            name, judged = "train", event.train_loss
+        if judged is not None:
+            nats, *bits = loss(judged, self._unit, event.bits_per_char).partition(" (")
+            parts.append((0, Text.assemble(f"  {name} ", (nats, style))))
+            parts.append((3, Text("".join(bits), style)))
+        parts.append((7, Text(f"  lr {event.learning_rate:.2g}")))
+        if event.chars_per_s:
+            parts.append((6, Text(f"  {count(event.chars_per_s)} {self._unit}/s")))
         if event.is_best:
-            line.append("  best", style="green")
-        self._line(line)
+            parts.append((1, Text("  best", "green")))
+        self._line(Text.assemble(*_fitting(parts, self._width)))
+
+    def _show_sample(self, text: str) -> None:
+        """Show the first lines of a sample, as many as leave room for the rest."""
+        width = None if self._width is None else max(1, self._width - len(MARGIN) - len(CUT))
+        lines = wrapped(self._safe(text.strip("\n")), width).split("\n")
+        shown = [MARGIN + line for line in lines[:SAMPLE_LINES]]
+        if len(lines) > SAMPLE_LINES:
+            shown[-1] += CUT
+        self._line(Text("\n".join(shown), style="dim"))
 
     def _show_end(self, event: events.Finished) -> None:
         how = {
@@ -193,17 +221,23 @@ class TrainingDisplay:
         if event.val_loss is not None:
             good = f"validation {loss(event.val_loss, self._unit, event.bits_per_char)}"
             good += f" at step {event.best_step:,}"
+        resumed_at = 0 if self._started is None else self._started.resumed_at
         spent = f"{duration(event.elapsed_s)} and {event.epochs:.3g} epochs"
+        spent += " in all" if resumed_at else ""
         judgement = verdict(event.verdict, self._unit)
         self._line(Text.assemble((f"{how} after {spent}: ", "bold"), f"{good}; {judgement}."))
+        if 0 < resumed_at == event.step and event.reason != "interrupted":
+            self._line("Nothing was trained: the limit was too short for a step.")
+        elif 0 < resumed_at >= event.best_step:
+            self._line(
+                f"The model did not improve after it was resumed at step {resumed_at:,}: the best "
+                f"one, from step {event.best_step:,}, is kept."
+            )
         if self._quiet:
             self._line(f"The best model is {self._safe(str(event.model_path))}.")
             return
-        if event.padding_share > SHOWN_PADDING:
-            self._line(
-                f"{event.padding_share:.1%} of the computation was padding: windows extend beyond "
-                "the end of a document or of the text."
-            )
+        if self._started is not None and self._started.looks_like_list:
+            self._line(f"The text {LIST_HINT}.")
         run = str(event.run)
         self._line(f"The best model is {self._safe(str(event.model_path))}; now type:")
         self._line("  " + pasted(["charrnn", "sample", "-m", run, "--temp", "0.8"]))
@@ -211,16 +245,21 @@ class TrainingDisplay:
         if event.reason == "interrupted":
             self._line(f"To continue where it stopped: {pasted(again)}")
         elif event.verdict.advice == "more training":
-            self._line(f"To train it as long again: {pasted(again + _as_long(event))}")
+            more, option = _as_long(event)
+            self._line(f"To train it for another {more}: {pasted(again + option)}")
 
     def _warnings(self, event: events.Event) -> Iterator[str]:
         """Yield what a user should know even in a quiet run."""
         if isinstance(event, events.Started):
             yield from _start_warnings(event)
         elif isinstance(event, events.RolledBack):
+            rate = f"{event.rate_scale:.2g} times the learning rate"
+            if self._started is not None:
+                peak = self._started.training.learning_rate
+                rate = f"a learning rate of {peak * event.rate_scale:.3g} instead of {peak:g}"
             yield (
                 f"the loss exploded near step {event.exploded_at:,}: back to step {event.step:,} "
-                f"with the learning rate times {event.rate_scale:g}"
+                f"with {rate}"
             )
         elif isinstance(event, events.Evaluated) and not self._has_warned:
             self._has_warned = True
@@ -232,9 +271,28 @@ class TrainingDisplay:
                     "--val-fraction, a --held-out file, or --documents"
                 )
 
+    @property
+    def _width(self) -> int | None:
+        """Columns of the terminal; None of a pipe."""
+        return self._console.width if self._console.is_terminal else None
+
+    @property
+    def _bar_width(self) -> int:
+        return max(4, self._console.width // 6)
+
+    @property
+    def _bar_room(self) -> int:
+        """Columns beside the spinner and the bar."""
+        return self._console.width - self._bar_width - len("⠋  ")
+
     def _line(self, text: Text | str) -> None:
-        """Print a line, in a pipe without wrapping: a pipe has no width."""
-        self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
+        """Print a line, on a terminal broken between words."""
+        line = Text(text) if isinstance(text, str) else text
+        starts = line_starts(line.plain, self._width)
+        for part in line.divide(starts):
+            if starts:
+                part.rstrip()
+            self._console.print(part, soft_wrap=True)
 
     def _bar(self, text: str, progress: float | None) -> None:
         if self._progress is None:
@@ -242,7 +300,19 @@ class TrainingDisplay:
         total = None if progress is None else 1.0
         if self._task is None:
             self._task = self._progress.add_task(text, total=total)
+        self._bar_column.bar_width = self._bar_width
         self._progress.update(self._task, description=text, completed=progress or 0, total=total)
+
+
+def _fitting(parts: Iterable[tuple[int, _Part]], width: int | None) -> list[_Part]:
+    """Return the parts of a line that fit into a width, in their order; those of rank 0 stay."""
+    kept = list(parts)
+    while width is not None and sum(cell_len(str(part)) for _, part in kept) > width:
+        last = max(rank for rank, _ in kept)
+        if last == 0:
+            break
+        kept = [(rank, part) for rank, part in kept if rank != last]
+    return [part for _, part in kept]
 
 
 def _limits(event: events.Started) -> str:
@@ -257,13 +327,14 @@ def _limits(event: events.Started) -> str:
     return " or ".join(limits)
 
 
-def _as_long(event: events.Finished) -> list[str]:
-    """Return the option that trains a finished run as long again."""
+def _as_long(event: events.Finished) -> tuple[str, list[str]]:
+    """Return how long a finished run was trained in all, and the option that adds as much."""
     if event.reason in ("time", "rising loss"):
-        return ["--time", f"{max(1, round(event.elapsed_s))}s"]
+        seconds = max(1, round(event.elapsed_s))
+        return duration(seconds), ["--time", f"{seconds}s"]
     if event.reason == "epochs":
-        return ["--epochs", f"{event.epochs:.3g}"]
-    return ["--steps", str(event.step)]
+        return f"{event.epochs:.3g} epochs", ["--epochs", f"{event.epochs:.3g}"]
+    return f"{event.step:,} steps", ["--steps", str(event.step)]
 
 
 def _notes(event: events.Event) -> Iterator[str]:
@@ -279,7 +350,10 @@ def _notes(event: events.Event) -> Iterator[str]:
         return
     if event.files_read > 1 or event.files_left_out:
         left = f", {event.files_left_out:,} left out" if event.files_left_out else ""
-        yield f"{event.files_read:,} files read{left}"
+        yield f"{event.files_read:,} {'file' if event.files_read == 1 else 'files'} read{left}"
+    if event.n_copies:
+        others = "one has" if event.n_copies == 1 else f"{event.n_copies:,} have"
+        yield f"{others} the same text as another file, and the text counts as often as it is read"
     asked, used = (event.training.batch_size, event.training.bptt), (event.batch_size, event.bptt)
     if asked != used:
         yield (
@@ -293,10 +367,7 @@ def _notes(event: events.Event) -> Iterator[str]:
     if foreign:
         yield f"line ends {', '.join(foreign)} became \\n"
     if event.looks_like_list:
-        yield (
-            "this looks like a list of short lines: with --documents line the model learns where "
-            "each begins and ends"
-        )
+        yield f"the text {LIST_HINT}"
 
 
 def _start_warnings(event: events.Started) -> Iterator[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from charrnn.config import ModelConfig
 from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
+from charrnn.errors import ModelFileError
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +39,19 @@ def target_logprobs(logits: NDArray[Any], targets: NDArray[Any]) -> Floats:
     result: Floats = np.subtract(chosen, top, dtype=np.float64)[..., 0]
     result -= np.log(exp.sum(axis=-1))
     return result
+
+
+def require_finite(logits: Any) -> None:
+    """Check logits; of a row it is enough to give the largest, which shows any that is not finite.
+
+    Raises:
+        ModelFileError: one is not.
+    """
+    if not np.isfinite(logits).all():
+        raise ModelFileError(
+            "the model gives no probabilities: its weights are so large that its logits overflow; "
+            "train it again with a lower learning rate, or use another model"
+        )
 
 
 TABLE_BYTES = 1 << 27

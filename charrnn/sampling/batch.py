@@ -7,16 +7,17 @@ none is left, its row is taken out of the batch, so that no product is spent on 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine.network import Engine, target_logprobs
+from charrnn.engine.network import Engine, require_finite, target_logprobs
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.picker import Picker, require_finite
+from charrnn.sampling.picker import Picker
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, Sample, Writer, is_watchful, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
@@ -29,7 +30,7 @@ BLOCK = 32
 def sample_batch(
     engine: Engine,
     vocabulary: Vocabulary,
-    requests: Sequence[Request],
+    requests: Iterable[Request],
     config: SamplingConfig,
     *,
     batch_size: int = BATCH_SIZE,
@@ -41,16 +42,19 @@ def sample_batch(
     Args:
         engine: the network.
         vocabulary: its characters.
-        requests: what to draw.
+        requests: what to draw; each is taken when there is a row for it.
         config: as for `Stream`.
         batch_size: most streams drawn side by side.
     """
-    if len(requests) == 1:
-        yield Stream(engine, vocabulary, requests[0], config).sample()
+    waiting = iter(requests)
+    first = list(islice(waiting, max(batch_size, 2)))
+    if len(first) < 2:
+        for request in first:
+            yield Stream(engine, vocabulary, request, config).sample()
         return
     done: dict[int, Sample] = {}
     emitted = 0
-    for number, sample in _Batch(engine, vocabulary, requests, config, batch_size).run():
+    for number, sample in _Batch(engine, vocabulary, first, waiting, config).run():
         done[number] = sample
         while emitted in done:
             yield done.pop(emitted)
@@ -71,18 +75,18 @@ class _Batch:
         self,
         engine: Engine,
         vocabulary: Vocabulary,
-        requests: Sequence[Request],
+        first: list[Request],
+        waiting: Iterator[Request],
         config: SamplingConfig,
-        batch_size: int,
     ) -> None:
+        """Give each of the first requests a row; the others wait until one is free."""
         self._engine = engine
         self._vocabulary = vocabulary
-        self._requests = requests
+        self._waiting = waiting
         self._config = config
         self._picker = Picker(vocabulary, config)
         self._watchful = is_watchful(vocabulary, config)
-        self._all_keys = stream_keys(config.seed, [request.index for request in requests])
-        rows = min(batch_size, len(requests))
+        rows = len(first)
         self._clock = 0
         self._next = 0
         self._state = engine.initial_state(rows)
@@ -95,17 +99,15 @@ class _Batch:
         self._number: list[int] = []
         self._writers: list[Writer] = []
         self._pieces: list[list[Any]] = []
-        self._begin(list(range(rows)))
+        self._begin(list(range(rows)), first)
 
-    def _begin(self, rows: list[int]) -> None:
-        """Put the next requests into rows."""
-        numbers = list(range(self._next, self._next + len(rows)))
-        self._next += len(rows)
+    def _begin(self, rows: list[int], requests: list[Request]) -> None:
+        """Put requests into rows."""
         same_start: defaultdict[int, list[int]] = defaultdict(list)
-        for row, number in zip(rows, numbers, strict=True):
-            request = self._requests[number]
+        for row, request in zip(rows, requests, strict=True):
             # slices, because the first requests make their rows
-            self._number[row : row + 1] = [number]
+            self._number[row : row + 1] = [self._next]
+            self._next += 1
             self._writers[row : row + 1] = [new_writer(self._vocabulary, request, self._config)]
             self._pieces[row : row + 1] = [[]]
             self._temperature[row] = request.temperature
@@ -115,7 +117,7 @@ class _Batch:
             self._state.assign_rows(together, start.state)
             self._logits[together] = start.logits
         self._begun[rows] = self._clock
-        self._keys[rows] = self._all_keys[numbers]
+        self._keys[rows] = stream_keys(self._config.seed, [one.index for one in requests])
         self._draw_ahead(rows)
 
     def _draw_ahead(self, rows: Any) -> None:
@@ -182,11 +184,12 @@ class _Batch:
 
     def _replace(self, ended: list[int]) -> None:
         """Give ended rows to waiting requests, and take out those for which there is none."""
-        waiting = len(self._requests) - self._next
-        if waiting:
-            self._begin(ended[:waiting])
-        if len(ended) > waiting:
-            keep = np.delete(np.arange(len(self._writers)), ended[waiting:])
+        requests = list(islice(self._waiting, len(ended)))
+        left = ended[len(requests) :]
+        if requests:
+            self._begin(ended[: len(requests)], requests)
+        if left:
+            keep = np.delete(np.arange(len(self._writers)), left)
             self._state = self._engine.copy_state(self._state, keep)
             self._logits = self._logits[keep]
             self._temperature = self._temperature[keep]

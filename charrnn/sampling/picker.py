@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine.network import target_logprobs
-from charrnn.errors import ModelFileError
+from charrnn.engine.network import require_finite, target_logprobs
 from charrnn.sampling.writer import Writer
 from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
@@ -25,19 +24,6 @@ Logits = NDArray[Any]
 
 LEAST = 1e-200
 """A lower temperature draws what this one does; dividing by it could overflow."""
-
-
-def require_finite(top: Any) -> None:
-    """Check the largest logit of each row, which is not finite if any is infinite or no number.
-
-    Raises:
-        ModelFileError: one is not.
-    """
-    if not np.isfinite(top).all():
-        raise ModelFileError(
-            "the model gives no probabilities: its weights are so large that its logits overflow; "
-            "train it again with a lower learning rate, or use another model"
-        )
 
 
 def scale(logits: Logits, temperature: Any) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
-from charrnn.engine.network import Engine, target_logprobs
+from charrnn.engine.network import Engine, require_finite, target_logprobs
 from charrnn.rng import stream_keys, uniforms
-from charrnn.sampling.picker import Picker, require_finite
+from charrnn.sampling.picker import Picker
 from charrnn.sampling.writer import Request, Sample, Start, StopReason, new_writer
 from charrnn.vocab import EOS_ID, Vocabulary
 

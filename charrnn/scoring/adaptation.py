@@ -34,7 +34,7 @@ from charrnn.engine.network import State, target_logprobs
 from charrnn.errors import ConfigError, ModelFileError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer, block_score
+from charrnn.scoring.scorer import THE_TEXT, Scorer, block_score
 from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import UNK_ID
 
@@ -105,10 +105,13 @@ class Adapter:
         self._squares = [torch.zeros_like(weight) for weight in self._weights]
         self._n_windows = 0
 
-    def score(self, pieces: Iterable[str]) -> Iterator[tuple[Score, Score]]:
+    def score(
+        self, pieces: Iterable[str], *, what: str = THE_TEXT
+    ) -> Iterator[tuple[Score, Score]]:
         """Yield the static and the adapted score of each block of one text.
 
-        The state starts afresh with each text, the weights continue from the text before.
+        The state starts afresh with each text, the weights continue from the text before. `what`
+        is the text's name in a message.
 
         Raises:
             UnknownCharacterError: see `charrnn.vocab.encode_known`.
@@ -116,7 +119,7 @@ class Adapter:
         """
         beginning = self._scorer.beginning
         state, last = _torch_state(beginning.state), beginning.last
-        for block in self._scorer.read(pieces):
+        for block in self._scorer.read(pieces, what=what):
             static = block_score(block)
             logprobs = np.empty(len(block.targets))
             for start in range(0, len(block.targets), self._config.window):

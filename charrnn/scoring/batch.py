@@ -8,7 +8,7 @@ can be dropped; the results come back in the order of the texts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,11 @@ LONG = 20_000
 
 
 def score_many(
-    scorer: Scorer, texts: Iterable[str], *, batch_size: int = BATCH_SIZE
+    scorer: Scorer,
+    texts: Iterable[str],
+    *,
+    batch_size: int = BATCH_SIZE,
+    what: Callable[[int], str] = "text {}".format,
 ) -> Iterator[Score]:
     """Yield the scores of texts, in their order; each is what the text scores alone.
 
@@ -39,15 +43,16 @@ def score_many(
         scorer: model and rules.
         texts: may be endless.
         batch_size: most texts read side by side.
+        what: returns a text's name in a message, given its number, from 1.
 
     Raises:
-        UnknownCharacterError: see `charrnn.vocab.encode_known`; it names the text by its
-            number, from 1.
+        UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
-    first = 1
+    n_before = 0
     for group in _groups(texts):
-        yield from _score_group(scorer, group, first, batch_size)
-        first += len(group)
+        whats = [what(n_before + k) for k in range(1, len(group) + 1)]
+        yield from _score_group(scorer, group, whats, batch_size)
+        n_before += len(group)
 
 
 def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -65,16 +70,16 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _score_group(
-    scorer: Scorer, texts: Sequence[str], first: int, batch_size: int
+    scorer: Scorer, texts: Sequence[str], whats: Sequence[str], batch_size: int
 ) -> Iterator[Score]:
     short = [k for k, text in enumerate(texts) if len(text) <= LONG]
     normal = [normalize(texts[k], scorer.form) for k in short]
-    encoded = _encode_all(scorer, normal, [first + k for k in short])
+    encoded = _encode_all(scorer, normal, [whats[k] for k in short])
     sums_N, unknown_N = sum_logprobs(scorer, [one.ids for one in encoded], batch_size)
     done = dict(zip(short, range(len(short)), strict=True))
     for k, text in enumerate(texts):
         if k not in done:
-            yield score_pieces(scorer, [text], text=text)
+            yield score_pieces(scorer, [text], text=text, what=whats[k])
             continue
         n = done[k]
         yield scored(
@@ -86,16 +91,13 @@ def _score_group(
         )
 
 
-def _encode_all(scorer: Scorer, texts: list[str], numbers: list[int]) -> list[Encoded]:
+def _encode_all(scorer: Scorer, texts: list[str], whats: list[str]) -> list[Encoded]:
     """Encode short texts; in one go if none of their characters needs a closer look."""
     joined = "".join(texts)
     ids = scorer.vocabulary.encode(joined)
     ends = np.cumsum([len(text) for text in texts])
     if len(ids) != len(joined) or (ids == UNK_ID).any():
-        return [
-            scorer.encode(text, what=f"text {number}")
-            for text, number in zip(texts, numbers, strict=True)
-        ]
+        return [scorer.encode(text, what=what) for text, what in zip(texts, whats, strict=True)]
     codes = code_points(joined)
     widths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
     bytes_before = np.concatenate([[0], np.cumsum(widths)])

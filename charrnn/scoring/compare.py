@@ -15,6 +15,8 @@ from charrnn.scoring.score import Score
 from charrnn.vocab import Vocabulary
 
 RESAMPLES = 2000
+LEAST_TEXTS = 6
+"""With fewer, all may favour one model by chance with a probability above 5 %."""
 BLOCK_CHARS = 1 << 22
 """Numbers drawn at a time."""
 LARGEST_UNKNOWN_SHARE = 0.1
@@ -40,10 +42,15 @@ class Comparison:
     """Bits per unit."""
     second_bits: float
     low: float
-    """95 % interval of the difference, by the paired bootstrap; NaN with a single text."""
+    """95 % interval of the difference, by the paired bootstrap; NaN with too few texts."""
     high: float
     n_units: int
-    """Texts, or blocks of one text, that were resampled."""
+    """Texts, or blocks of one text, that were resampled; 0 if they are too few."""
+
+    @property
+    def is_certain(self) -> bool:
+        """The interval leaves out zero."""
+        return self.low > 0 or self.high < 0
 
     @property
     def difference(self) -> float:
@@ -59,7 +66,7 @@ class Comparison:
             "difference": self.difference,
             "difference_low": self.low,
             "difference_high": self.high,
-            "n_resampled": self.n_units,
+            "n_resampled": self.n_units or None,
             "n_chars": self.first.n_chars,
             "n_bytes": self.first.n_bytes,
             "n_unknown": self.first.n_unknown,
@@ -92,8 +99,9 @@ def compare(
         raise ConfigError("there is nothing to compare: the texts have no characters")
     if any(total.n_skipped for total in totals) and vocabularies[0] != vocabularies[1]:
         raise ConfigError(
-            "the two models skip different characters, and so score different texts: compare "
-            "them with on-unknown set to unk"
+            "must be unk here: the two models skip different characters, and so score different "
+            "texts",
+            field="on_unknown",
         )
     for total in totals:
         if total.n_unknown > LARGEST_UNKNOWN_SHARE * total.n_chars:
@@ -109,7 +117,11 @@ def compare(
     sizes = np.array([one.n_scored if same else one.n_bytes for one in first], float)
     if not sizes.sum():
         raise ConfigError("there is nothing to compare per byte: the texts have no characters")
-    low, high = bootstrap(bits[1] - bits[0], sizes, seed=seed)
+    units = [k for k, one in enumerate(first) if one.n_scored]
+    n_units = len(units) if len(units) >= LEAST_TEXTS else 0
+    low = high = math.nan
+    if n_units:
+        low, high = bootstrap((bits[1] - bits[0])[units], sizes[units], seed=seed)
     return Comparison(
         unit="char" if same else "byte",
         first=totals[0],
@@ -118,7 +130,7 @@ def compare(
         second_bits=math.fsum(bits[1]) / math.fsum(sizes),
         low=low,
         high=high,
-        n_units=len(sizes),
+        n_units=n_units,
     )
 
 
@@ -139,11 +151,9 @@ def bootstrap(
     """Return the 95 % percentile interval of Σ differences / Σ sizes (Efron 1979).
 
     Whole texts are drawn with replacement, both models on the same ones: what makes a text hard
-    is hard for both and drops out of the difference. NaN for fewer than two texts.
+    is hard for both and drops out of the difference. Texts of no size may be among them.
     """
     n = len(sizes)
-    if n < 2:
-        return math.nan, math.nan
     rng = np.random.default_rng(seed)
     ratios: list[float] = []
     while len(ratios) < RESAMPLES:

@@ -14,7 +14,7 @@ import numpy as np
 
 from charrnn.engine.network import log_softmax
 from charrnn.scoring.score import bits
-from charrnn.scoring.scorer import Block, Scorer
+from charrnn.scoring.scorer import THE_TEXT, Block, Scorer
 from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, Vocabulary, utf8
 
 END, UNKNOWN = "<end>", "<unk>"
@@ -48,7 +48,7 @@ class CharScore:
     @property
     def bits(self) -> float:
         """-log2 of its probability."""
-        return bits(-self.logprob)
+        return bits(0.0 - self.logprob)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready record."""
@@ -63,7 +63,7 @@ class CharScore:
 
 
 def char_scores(
-    scorer: Scorer, pieces: Iterable[str], *, alternatives: int = 0
+    scorer: Scorer, pieces: Iterable[str], *, alternatives: int = 0, what: str = THE_TEXT
 ) -> Iterator[CharScore]:
     """Yield the events of one text in their order; their log-probabilities sum to its score.
 
@@ -71,13 +71,14 @@ def char_scores(
         scorer: model and rules.
         pieces: the text, in any pieces.
         alternatives: number of most probable characters to name at each place.
+        what: the text's name in a message.
 
     Raises:
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
     labels = id_labels(scorer.vocabulary)
     count = min(alternatives, len(labels))
-    for block in scorer.read(pieces):
+    for block in scorer.read(pieces, what=what):
         logprobs_TV = log_softmax(block.logits)
         chosen_T = np.take_along_axis(logprobs_TV, block.targets[:, None], axis=1)
         ranks = (1 + (logprobs_TV > chosen_T).sum(axis=1)).tolist()
@@ -133,7 +134,7 @@ class WordScore:
     @property
     def bits(self) -> float:
         """-log2 of its probability."""
-        return bits(-self.logprob)
+        return bits(0.0 - self.logprob)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready record."""

@@ -23,6 +23,8 @@ class Pair(NamedTuple):
     good: str
     bad: str
     group: str
+    line: int
+    """Of the file it is from, the first being 1."""
 
 
 class Accuracy(NamedTuple):
@@ -81,26 +83,26 @@ def read_pairs(lines: Iterable[str], name: str = "the file") -> list[Pair]:
 def _parse(lines: Iterable[str], name: str) -> Iterator[Pair]:
     is_json = False
     for number, line in enumerate(lines, 1):
-        where = f"line {number} of {name}"
         if number == 1:
             is_json = line.lstrip().startswith("{")
             cells = line.lower().split("\t")
             if cells[:2] in (["good", "bad"], ["sentence_good", "sentence_bad"]):
                 continue
-        yield _from_json(line, where) if is_json else _from_tsv(line, where)
+        read = _from_json if is_json else _from_tsv
+        yield Pair(*read(line, f"line {number} of {name}"), number)
 
 
-def _from_tsv(line: str, where: str) -> Pair:
+def _from_tsv(line: str, where: str) -> tuple[str, str, str]:
     cells = line.split("\t")
     if len(cells) not in (2, 3):
         raise CorpusError(
             f"{where} has {len(cells)} column{'s' * (len(cells) != 1)}: a pair is good, tab, bad, "
             "and if you like a tab and a group"
         )
-    return Pair(cells[0], cells[1], cells[2] if len(cells) == 3 else "")
+    return cells[0], cells[1], cells[2] if len(cells) == 3 else ""
 
 
-def _from_json(line: str, where: str) -> Pair:
+def _from_json(line: str, where: str) -> tuple[str, str, str]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -111,7 +113,7 @@ def _from_json(line: str, where: str) -> Pair:
         if not isinstance(record.get(field), str):
             raise CorpusError(f"{where} has no text called {field}")
     group = next((str(record[field]) for field in GROUP_FIELDS if field in record), "")
-    return Pair(record["sentence_good"], record["sentence_bad"], group)
+    return record["sentence_good"], record["sentence_bad"], group
 
 
 def judge(

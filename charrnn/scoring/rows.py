@@ -5,28 +5,29 @@ Shapes: B batch rows, T characters of one window, V ids.
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import IO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from charrnn.batches.windows import IGNORE, evaluation_windows
+from charrnn.batches.windows import IGNORE, Place, window_of
 from charrnn.config import shown
 from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError
-from charrnn.scoring.batch import sum_logprobs
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer, chunks, scored
+from charrnn.scoring.scorer import THE_TEXT, Scorer, chunks, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
 MAX_ROWS = 4096
 """More would only fill the memory with states."""
 PIECE_CHARS = 1 << 18
-SEAMS, SEAM_CHARS = 16, 256
+SEAMS, SEAM_CHARS = 64, 256
 """Most seams at which the cost is measured, and the characters looked at after each."""
 
 
@@ -34,12 +35,33 @@ class RowScore(NamedTuple):
     """The score of a text read in rows."""
 
     score: Score
+    rows: int
+    """Number of parts: no more than there are events."""
     cost_logprob: float
-    """Log-probability lost at the seams (nats), estimated by a warm-up four times as long."""
+    """Log-probability lost at the seams (nats), estimated by a warm-up four times as long at some
+    of them; by chance it may be below zero."""
+    cost_error: float
+    """Standard error of the estimate."""
+
+
+class Part(NamedTuple):
+    """A stretch of a text that one row reads."""
+
+    first: int
+    """Position of the first character that is read."""
+    begin: int
+    """Position of the first that counts."""
+    end: int
 
 
 def score_in_rows(
-    scorer: Scorer, pieces: Iterable[str], *, rows: int, warmup: int, text: str = ""
+    scorer: Scorer,
+    pieces: Iterable[str],
+    *,
+    rows: int,
+    warmup: int,
+    text: str = "",
+    what: str = THE_TEXT,
 ) -> RowScore:
     """Score one text in `rows` parts of equal length, read side by side.
 
@@ -51,41 +73,54 @@ def score_in_rows(
         scorer: model and rules.
         pieces: the text.
         rows: number of parts.
-        warmup: characters; with the length of the text the score is exact.
+        warmup: events, so bytes in a byte model; with the length of the text the score is exact.
         text: the name of the score.
+        what: the text's name in a message.
 
     Raises:
         ConfigError: no row or too many, a negative warm-up, or a context, which only one row could
             have.
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
-    if not 1 <= rows <= MAX_ROWS:
-        bound = f"at most {MAX_ROWS:,}" if rows > MAX_ROWS else "at least 1"
-        raise ConfigError(f"must be {bound}, got {shown(rows)}", field="rows")
-    if warmup < 0:
-        raise ConfigError(f"must be at least 0, got {warmup}", field="warmup")
+    check_rows(rows, warmup)
     if scorer.context:
         raise ConfigError(
             "reads the text from several places, and a context stands before one: leave one out",
             field="rows",
         )
     with tempfile.TemporaryFile() as file:
-        counts = Score.total(_store(scorer, pieces, file), text=text)
+        counts = Score.total(_store(scorer, pieces, file, what), text=text)
         size = file.seek(0, 2) // np.dtype(scorer.vocabulary.id_dtype).itemsize
         if not size:
-            return RowScore(counts, 0.0)
+            return RowScore(counts, 0, 0.0, 0.0)
         ids = np.memmap(file, scorer.vocabulary.id_dtype, "r", shape=(size,))
-        logprob, unknown_logprob = _read_rows(scorer, ids, rows, warmup)
-        cost = _seam_cost(scorer, ids, rows, warmup)
-    score = replace(counts, logprob=logprob, unknown_logprob=unknown_logprob)
-    return RowScore(score, cost)
+        rows = min(rows, size)
+        edges = [k * size // rows for k in range(rows + 1)]
+        parts = [Part(max(0, a - warmup), a, b) for a, b in itertools.pairwise(edges)]
+        sums, unknown = _read_parts(scorer, ids, parts)
+        cost, error = _seam_cost(scorer, ids, edges, warmup)
+    score = replace(counts, logprob=math.fsum(sums), unknown_logprob=math.fsum(unknown))
+    return RowScore(score, rows, cost, error)
 
 
-def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes]) -> Iterator[Score]:
+def check_rows(rows: int, warmup: int) -> None:
+    """Check the settings of `score_in_rows`.
+
+    Raises:
+        ConfigError: no row or too many, or a negative warm-up.
+    """
+    if not 1 <= rows <= MAX_ROWS:
+        bound = f"at most {MAX_ROWS:,}" if rows > MAX_ROWS else "at least 1"
+        raise ConfigError(f"must be {bound}, got {shown(rows)}", field="rows")
+    if warmup < 0:
+        raise ConfigError(f"must be at least 0, got {shown(warmup)}", field="warmup")
+
+
+def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes], what: str) -> Iterator[Score]:
     """Write the ids of a text to a file, and yield what is counted."""
     offset = 0
     for text in chunks(scorer.normalized(pieces), PIECE_CHARS):
-        encoded = scorer.encode(text, offset=offset)
+        encoded = scorer.encode(text, offset=offset, what=what)
         offset += len(text)
         file.write(encoded.ids.astype(scorer.vocabulary.id_dtype).tobytes())
         yield scored(encoded)
@@ -95,35 +130,42 @@ def _store(scorer: Scorer, pieces: Iterable[str], file: IO[bytes]) -> Iterator[S
     file.flush()
 
 
-def _read_rows(scorer: Scorer, ids: Ids, rows: int, warmup: int) -> tuple[float, float]:
-    """Return the log-probability of the ids, and the part of it that UNK has."""
-    state = None
-    sums, unknown = [], []
-    for window in evaluation_windows(ids, batch_size=rows, bptt=WINDOW, warmup=warmup):
-        if state is None:
-            state = scorer.engine.initial_state(len(window.inputs_BT))
+def _read_parts(
+    scorer: Scorer, ids: Ids, parts: Sequence[Part]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return for each part its log-probability `[B]`, and what of it UNK has."""
+    first_B, begin_B, end_B = np.array(parts).T
+    state = scorer.engine.initial_state(len(parts))
+    sums_B, unknown_B = np.zeros(len(parts)), np.zeros(len(parts))
+    for offset in range(0, int((end_B - first_B).max()), WINDOW):
+        starts = np.minimum(first_B + offset, end_B)
+        ends = np.minimum(starts + WINDOW, end_B)
+        places = [Place(0, a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
+        window = window_of(ids, places, int((ends - starts).max()))
         logits_BTV = scorer.run(window.inputs_BT, state)
         logprobs_BT = target_logprobs(logits_BTV, np.maximum(window.targets_BT, 0))
-        sums.append(float(logprobs_BT.sum(where=window.targets_BT != IGNORE)))
-        unknown.append(float(logprobs_BT.sum(where=window.targets_BT == UNK_ID)))
-    return math.fsum(sums), math.fsum(unknown)
+        position_BT = starts[:, None] + np.arange(logprobs_BT.shape[1])
+        counts_BT = (position_BT >= begin_B[:, None]) & (window.targets_BT != IGNORE)
+        sums_B += logprobs_BT.sum(axis=1, where=counts_BT)
+        unknown_B += logprobs_BT.sum(axis=1, where=counts_BT & (window.targets_BT == UNK_ID))
+    return sums_B, unknown_B
 
 
-def _seam_cost(scorer: Scorer, ids: Ids, rows: int, warmup: int) -> float:
-    """Return how much log-probability a longer warm-up wins back, in nats for all seams."""
-    rows = min(rows, len(ids))
-    seams = [k * len(ids) // rows for k in range(1, rows)]
-    some = seams[:: max(1, math.ceil(len(seams) / SEAMS))]
-    if not some:
-        return 0.0
-    plain = Scorer(scorer.engine, scorer.vocabulary)
+def _seam_cost(scorer: Scorer, ids: Ids, edges: Sequence[int], warmup: int) -> tuple[float, float]:
+    """Return how much a longer warm-up wins back at all seams, and its standard error, in nats."""
+    rng = np.random.default_rng(0)
+    n_seams = len(edges) - 2
+    if n_seams < 1:
+        return 0.0, 0.0
+    some = np.sort(rng.choice(n_seams, min(SEAMS, n_seams), replace=False)).tolist()
+    spans = [(edges[k + 1], min(edges[k + 1] + SEAM_CHARS, edges[k + 2])) for k in some]
 
-    def after_seams(warm: int) -> float:
-        """Return the log-probability of what follows the seams, after a warm-up."""
-        starts = [max(0, seam - warm) for seam in some]
-        both = [ids[a : seam + SEAM_CHARS] for a, seam in zip(starts, some, strict=True)]
-        before = [ids[a:seam] for a, seam in zip(starts, some, strict=True)]
-        return math.fsum(sum_logprobs(plain, both)[0]) - math.fsum(sum_logprobs(plain, before)[0])
+    def after_seams(warm: int) -> NDArray[np.float64]:
+        """Return the log-probability of what follows each seam, after a warm-up."""
+        return _read_parts(scorer, ids, [Part(max(0, a - warm), a, b) for a, b in spans])[0]
 
-    gain = after_seams(4 * warmup + SEAM_CHARS) - after_seams(warmup)
-    return max(0.0, gain * len(seams) / len(some))
+    gains = after_seams(4 * warmup + SEAM_CHARS) - after_seams(warmup)
+    spread = float(gains.std(ddof=1)) if len(gains) > 1 else abs(float(gains[0]))
+    unseen = 1 - len(gains) / n_seams  # what all seams were measured at has no sampling error
+    error = n_seams * spread * math.sqrt(unseen / len(gains))
+    return n_seams * float(gains.mean()), error

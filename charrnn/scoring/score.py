@@ -83,12 +83,12 @@ class Score:
     @property
     def bits_per_char(self) -> float:
         """-log2 probability per scored event; NaN for an empty text."""
-        return -self.log2prob / self.n_scored if self.n_scored else math.nan
+        return (0.0 - self.log2prob) / self.n_scored if self.n_scored else math.nan
 
     @property
     def bits_per_byte(self) -> float:
         """-log2 probability per UTF-8 byte; NaN for an empty text."""
-        return -self.log2prob / self.n_bytes if self.n_bytes else math.nan
+        return (0.0 - self.log2prob) / self.n_bytes if self.n_bytes else math.nan
 
     @property
     def perplexity_per_char(self) -> float:

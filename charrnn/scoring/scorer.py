@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from charrnn.batches.windows import shifted
 from charrnn.config import Normalization, OnUnknown
-from charrnn.engine.network import Engine, State, target_logprobs
-from charrnn.errors import ModelFileError
+from charrnn.engine.network import Engine, State, require_finite, target_logprobs
 from charrnn.normalize import Normalizer
 from charrnn.scoring.score import Score
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Vocabulary, encode_known
 
 CHUNK = 1024
 """Characters read at a time."""
+THE_TEXT = "the text"
+"""What a text is called in a message, unless the caller knows better."""
 
 
 class Beginning(NamedTuple):
@@ -91,7 +92,7 @@ class Scorer:
             yield normalizer.feed(piece, False)
         yield normalizer.feed("", True)
 
-    def encode(self, text: str, *, offset: int = 0, what: str = "the text") -> Encoded:
+    def encode(self, text: str, *, offset: int = 0, what: str = THE_TEXT) -> Encoded:
         """Return a piece of normalised text in ids; see `charrnn.vocab.encode_known`."""
         return encode_known(self.vocabulary, text, self.on_unknown, what=what, offset=offset)
 
@@ -102,17 +103,14 @@ class Scorer:
             ModelFileError: they are not finite.
         """
         logits = self.engine.run(inputs, state)
-        if not np.isfinite(logits).all():
-            raise ModelFileError(
-                "the model gives no probabilities: its weights are so large that its logits "
-                "overflow; train it again with a lower learning rate, or use another model"
-            )
+        require_finite(logits)
         return logits
 
-    def read(self, pieces: Iterable[str]) -> Iterator[Block]:
+    def read(self, pieces: Iterable[str], *, what: str = THE_TEXT) -> Iterator[Block]:
         """Read one text of any length, and yield it block by block of `CHUNK` characters.
 
-        Where the text is cut into pieces makes no difference, not even to rounding.
+        Where the text is cut into pieces makes no difference, not even to rounding. `what` is the
+        text's name in a message.
 
         Raises:
             UnknownCharacterError: see `charrnn.vocab.encode_known`.
@@ -121,7 +119,7 @@ class Scorer:
         state, last = self.engine.copy_state(self.beginning.state), self.beginning.last
         offset = 0
         for text in chunks(self.normalized(pieces), CHUNK):
-            encoded = self.encode(text, offset=offset)
+            encoded = self.encode(text, offset=offset, what=what)
             offset += len(text)
             targets = encoded.ids.astype(np.int64)
             if len(targets):
@@ -147,7 +145,9 @@ def chunks(pieces: Iterable[str], size: int) -> Iterator[str]:
         yield rest
 
 
-def score_pieces(scorer: Scorer, pieces: Iterable[str], *, text: str = "") -> Score:
+def score_pieces(
+    scorer: Scorer, pieces: Iterable[str], *, text: str = "", what: str = THE_TEXT
+) -> Score:
     """Return the score of one text that comes in pieces, in memory that does not grow with it.
 
     The first character is predicted from EOS and a zero state, or from the context.
@@ -156,19 +156,20 @@ def score_pieces(scorer: Scorer, pieces: Iterable[str], *, text: str = "") -> Sc
         scorer: model and rules.
         pieces: the text.
         text: the name of the score.
+        what: the text's name in a message.
 
     Raises:
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
-    return Score.total(score_blocks(scorer, pieces), text=text)
+    return Score.total(score_blocks(scorer, pieces, what=what), text=text)
 
 
-def score_blocks(scorer: Scorer, pieces: Iterable[str]) -> Iterator[Score]:
+def score_blocks(scorer: Scorer, pieces: Iterable[str], *, what: str = THE_TEXT) -> Iterator[Score]:
     """Yield the scores of consecutive blocks of one text, each given all that stands before it.
 
     They sum to the score of the text. The end is a block of its own.
     """
-    return map(block_score, scorer.read(pieces))
+    return map(block_score, scorer.read(pieces, what=what))
 
 
 def block_score(block: Block) -> Score:

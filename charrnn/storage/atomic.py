@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.errors import StorageError
-from charrnn.storage.lock import take_lock
+from charrnn.storage.lock import RunLock, is_named, take_lock
 from charrnn.storage.reading import reason
 
 TEMPORARY = (".charrnn-", ".tmp")
@@ -43,11 +43,9 @@ def atomic_writer(path: Path, *, follow_links: bool = False) -> Iterator[BinaryI
                 return
             remove_temporary_files(path.parent)
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix, suffix = TEMPORARY
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
+        handle, name = _temporary_file(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                take_lock(handle)  # while it is held, nobody takes the file for a left-over
                 os.chmod(name, 0o666 & ~_umask())  # mkstemp is private; a model is not
                 yield file
                 file.flush()
@@ -56,6 +54,18 @@ def atomic_writer(path: Path, *, follow_links: bool = False) -> Iterator[BinaryI
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def _temporary_file(folder: Path) -> tuple[int, str]:
+    """Make a file and hold its lock, so that nobody takes it for a left-over."""
+    prefix, suffix = TEMPORARY
+    while True:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=folder)
+        with contextlib.suppress(BlockingIOError):
+            take_lock(handle)
+            if is_named(handle, Path(name)):
+                return handle, name
+        os.close(handle)  # somebody was faster, and removes it
 
 
 def is_temporary(path: Path) -> bool:
@@ -68,12 +78,7 @@ def remove_temporary_files(folder: Path) -> None:
     """Remove what `atomic_writer` has left in a folder when its process was killed."""
     for path in filter(is_temporary, folder.glob(".*")):
         with contextlib.suppress(OSError):  # such as that it is being written
-            file = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                take_lock(file)
-            finally:
-                os.close(file)
-            path.unlink()
+            RunLock(path, patience_s=0).release()
 
 
 @contextmanager

@@ -5,7 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 from pathlib import Path
+
+PATIENCE_S = 0.25
+"""How long an owner waits for those that hold a lock for a moment, to look or to tidy up."""
 
 
 class RunLock:
@@ -17,16 +21,20 @@ class RunLock:
         BlockingIOError: another process, or another run of this one, holds it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         """Make the file if needed and take it."""
         self._path, self._file = path, -1
+        deadline = time.monotonic() + patience_s
         while self._file < 0:
             file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             try:
                 take_lock(file)
-                # its last owner may have removed the file between the two calls
-                if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
+                if is_named(file, path):  # its last owner may have removed it in between
                     self._file = file
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(PATIENCE_S / 50)
             finally:
                 if self._file < 0:
                     os.close(file)
@@ -49,8 +57,36 @@ class RunLock:
             os.close(self._file)
 
 
-def take_lock(file: int) -> None:
-    """Take an exclusive lock on an open file without waiting.
+def is_named(file: int, path: Path) -> bool:
+    """Say whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether a process holds the lock on a file.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        take_lock(file, shared=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def take_lock(file: int, *, shared: bool = False) -> None:
+    """Take a lock on an open file without waiting.
+
+    Args:
+        file: its descriptor.
+        shared: with others who only look; an owner is alone. Windows knows owners only.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -66,7 +102,7 @@ def take_lock(file: int) -> None:
     import fcntl
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError as error:

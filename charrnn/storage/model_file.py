@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from charrnn.config import ModelConfig, TextConfig, shown
 from charrnn.errors import ConfigError, ModelFileError
 from charrnn.storage.atomic import atomic_writer
-from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
+from charrnn.storage.reading import METADATA, header_record, open_ordinary, read_header, reason
 from charrnn.vocab import Vocabulary
 
 FORMAT_VERSION = 1
@@ -160,7 +160,7 @@ Layout = list[tuple[str, np.dtype[Any], tuple[int, ...]]]
 def _described(path: Path, file: BinaryIO) -> tuple[ModelRecord, Layout]:
     """Return what the header says; the file is left where the arrays begin."""
     try:
-        header, n_data = read_header(file)
+        header = read_header(file)
         values = header_record(header, RECORD_KEY)
     except ValueError as error:
         raise ModelFileError(f"{path} is not a charrnn model: {error}") from error
@@ -170,7 +170,7 @@ def _described(path: Path, file: BinaryIO) -> tuple[ModelRecord, Layout]:
             f"reads format {FORMAT_VERSION}: use the charrnn that wrote it, or a newer one"
         )
     record = _checked_record(path, values)
-    return record, _checked_layout(path, header, record.config, n_data)
+    return record, _checked_layout(path, header, record.config)
 
 
 def _checked_record(path: Path, values: Mapping[str, Any]) -> ModelRecord:
@@ -197,12 +197,10 @@ def _checked_record(path: Path, values: Mapping[str, Any]) -> ModelRecord:
     return ModelRecord(config=config, vocabulary=vocabulary, text=text, training=training)
 
 
-def _checked_layout(
-    path: Path, header: Mapping[str, Any], config: ModelConfig, n_data: int
-) -> Layout:
-    """Compare the arrays with the config; they must fill the file, one after the other."""
+def _checked_layout(path: Path, header: Mapping[str, Any], config: ModelConfig) -> Layout:
+    """Compare the arrays with the config."""
     shapes = config.weight_shapes()
-    names = header.keys() - {"__metadata__"}
+    names = header.keys() - {METADATA}
     _check(path, names == shapes.keys(), "its arrays are not those its config asks for")
     found = []
     for name, shape in shapes.items():
@@ -216,15 +214,9 @@ def _checked_layout(
         except (LookupError, TypeError, ValueError):
             is_sound = False
         _check(path, is_sound, f"its array {name} should be float32 or float16 of shape {shape}")
-        found.append((begin, end, (name, dtype, shape)))
+        found.append((begin, (name, dtype, shape)))
     found.sort(key=lambda one: one[0])
-    ends = [0, *(end for _, end, _ in found)]
-    _check(
-        path,
-        [begin for begin, _, _ in found] == ends[:-1] and ends[-1] == n_data,
-        "its arrays do not fill the file: it is cut short or damaged",
-    )
-    return [one for _, _, one in found]
+    return [one for _, one in found]
 
 
 def _array(

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +15,16 @@ MAX_HEADER_BYTES = 1 << 25
 FREE_HEADER_BYTES = 1 << 22
 """A longer header needs arrays: at most `HEADER_SHARE` bytes of it for each of theirs."""
 HEADER_SHARE = 4
+LONGEST_REASON = 200
+"""Characters of a reason that a file may have part in."""
+METADATA = "__metadata__"
+"""The one entry of the header that is no array."""
 
 
-def reason(error: OSError) -> str:
-    """Return why the system refused something, as it stands in a message."""
-    return (error.strerror or str(error)).lower()
+def reason(error: Exception) -> str:
+    """Return why a file cannot be used, as it stands in a message: of the system, its words."""
+    words = error.strerror if isinstance(error, OSError) else None
+    return words.lower() if words else str(error)[:LONGEST_REASON]
 
 
 def open_ordinary(path: Path) -> BinaryIO:
@@ -60,10 +66,8 @@ def _is_hollow(handle: int) -> bool:
     return 2 * data < size
 
 
-def read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
-    """Return the header of a safetensors file, and the size of the arrays after it in bytes.
-
-    The file is left where the arrays begin.
+def read_header(file: BinaryIO) -> dict[str, Any]:
+    """Return the header of a safetensors file, which is left where the arrays begin.
 
     Raises:
         OSError: it cannot be read.
@@ -83,21 +87,40 @@ def read_header(file: BinaryIO) -> tuple[dict[str, Any], int]:
         raise ValueError("its header is not JSON") from None
     if not isinstance(header, dict):
         raise ValueError("its header is not a JSON object")
-    return header, n_data
+    if not _is_filled(header, n_data):
+        raise ValueError("its arrays do not fill the file: it is cut short or damaged")
+    return header
 
 
-def header_record(header: dict[str, Any], key: str) -> dict[str, Any]:
+def _is_filled(header: dict[str, Any], n_data: int) -> bool:
+    """Say whether the arrays follow one another without a gap up to the end of the file."""
+    try:
+        spans = sorted(array["data_offsets"] for name, array in header.items() if name != METADATA)
+        ends = [0, *(end for _, end in spans)]
+        return [begin for begin, _ in spans] == ends[:-1] and ends[-1] == n_data
+    except (LookupError, TypeError, ValueError):
+        return False
+
+
+def header_record(
+    header: dict[str, Any], key: str, parse_constant: Callable[[str], Any] | None = None
+) -> dict[str, Any]:
     """Return the JSON object that stands as text under a key of a header's metadata.
+
+    Args:
+        header: of a safetensors file.
+        key: the name of the record.
+        parse_constant: as of `json.loads`, for what Python reads as a number and JSON does not.
 
     Raises:
         ValueError: there is none.
     """
-    metadata = header.get("__metadata__")
+    metadata = header.get(METADATA)
     text = metadata.get(key) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise ValueError(f"it has no {key} record")
     try:
-        record = json.loads(text)
+        record = json.loads(text, parse_constant=parse_constant)
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):

@@ -20,12 +20,13 @@ from charrnn.storage.atomic import (
     storage_errors,
     write_text_atomically,
 )
-from charrnn.storage.lock import RunLock
+from charrnn.storage.lock import RunLock, is_locked
 from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
 
 DEFAULT_ROOT = Path("runs")
 MODEL_FILE = "model.safetensors"
 RESUME_FILE = "resume.safetensors"
+METRICS_FILE = "metrics.jsonl"
 CORPUS_FILES = ("corpus.json", "ids.bin", "documents.bin", "draft.bin")
 LOCK_FILE = ".charrnn.lock"
 NEEDED_TO_RESUME = ("corpus/corpus.json", "corpus/ids.bin", RESUME_FILE)
@@ -77,7 +78,7 @@ class RunDirectory:
     @property
     def metrics(self) -> Path:
         """One JSON object a line, one line an evaluation."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def corpus(self) -> Path:
@@ -96,21 +97,21 @@ class RunDirectory:
 
     @property
     def is_taken(self) -> bool:
-        """True when a run has already written here."""
-        return any(p.exists() for p in (self.model, self.resume, self.metrics))
+        """True when a run has already written here, or nobody may see whether it has."""
+        try:
+            return not {MODEL_FILE, RESUME_FILE, METRICS_FILE}.isdisjoint(os.listdir(self.path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
     @property
     def is_running(self) -> bool:
         """True while a command works on the run."""
-        if not self.lock_file.exists():
-            return False
         try:
-            RunLock(self.lock_file)
-        except BlockingIOError:
-            return True
+            return is_locked(self.lock_file)
         except OSError:
             return False
-        return False
 
     @property
     def is_finished(self) -> bool:
@@ -122,11 +123,17 @@ class RunDirectory:
         """True when the run has all that it needs to be continued."""
         return all((self.path / name).is_file() for name in NEEDED_TO_RESUME)
 
+    @property
+    def resume_command(self) -> str:
+        """What continues the run, to be pasted into a shell."""
+        limit = " --time 10m" if self.is_finished else ""
+        return f"charrnn train --resume --out {shlex.quote(str(self.path))}{limit}"
+
     def resume_record(self) -> dict[str, Any]:
         """Return the JSON part of the resume state; empty when there is none that can be read."""
         try:
             with open_ordinary(self.resume) as file:
-                return header_record(read_header(file)[0], RESUME_KEY)
+                return header_record(read_header(file), RESUME_KEY)
         except (OSError, ValueError):
             return {}
 
@@ -205,11 +212,11 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
     if out is not None or name is not None:
         path = _named_path(out, name)
         if path.is_file():
-            raise RunError(f"{path} is a file: give --out a directory for the run")
+            raise RunError(f"{path} is a file: choose another name or directory for the run")
         run = RunDirectory(path)
         if run.is_taken and not run.is_running:
-            hint = f", or continue it with {_resume_command(run)}" if run.is_resumable else ""
-            raise RunError(f"{path} already holds a run: choose another --name or --out{hint}")
+            hint = f", or continue it with {run.resume_command}" if run.is_resumable else ""
+            raise RunError(f"{path} already holds a run: choose another name or directory{hint}")
         return _claim_new(path)
     _sweep(DEFAULT_ROOT)
     stem = _slug(corpus_name)
@@ -232,9 +239,9 @@ def _claim_new(path: Path) -> RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
         run = _owned(run)
         if run.is_taken:  # it began while this command was looking
-            raise RunError(f"{path} already holds a run: choose another --name or --out")
+            raise RunError(f"{path} already holds a run: choose another name or directory")
         if not run.is_free(was_ours=was_ours):
-            raise RunError(f"{path} is not empty: choose another --name or --out")
+            raise RunError(f"{path} is not empty: choose another name or directory")
     except BaseException:
         run.release()
         for folder in missing:
@@ -249,6 +256,8 @@ def _sweep(root: Path) -> None:
     """Remove what killed commands have left in the runs under a folder."""
     for lock in root.glob(f"*/{LOCK_FILE}"):
         run = RunDirectory(lock.parent)
+        if run.is_running:
+            continue
         with contextlib.suppress(RunError, StorageError, OSError):
             owned = _owned(run)
             remove_temporary_files(run.path)
@@ -271,13 +280,8 @@ def _owned(run: RunDirectory) -> RunDirectory:
         except BlockingIOError:
             raise RunError(
                 f"another charrnn command is working on {run.path}: wait for it, or choose "
-                "another --name or --out"
+                "another name or directory"
             ) from None
-
-
-def _resume_command(run: RunDirectory) -> str:
-    limit = " --time 10m" if run.is_finished else ""
-    return f"charrnn train --resume --out {shlex.quote(str(run.path))}{limit}"
 
 
 def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iterator[RunDirectory]:
@@ -302,7 +306,7 @@ def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iter
         if run.model.is_file():
             raise RunError(
                 f"the run {run.path} is finished, there is nothing to resume; to train its model "
-                "further, start a new run with --init"
+                "further, begin a new run from it (init)"
             )
         raise RunError(f"there is no run in {run.path}: nothing to resume")
     yield run
@@ -360,9 +364,9 @@ def _named_path(out: Path | None, name: str | None) -> Path:
         assert out is not None
         return out
     if out is not None:
-        raise ConfigError("--out and --name both say where the run goes: give one")
+        raise ConfigError("a name and a directory both say where the run is: give one")
     if name in ("", ".", "..") or Path(name).name != name:
-        raise ConfigError(f"must be a plain name, not {name!r}; --out takes a path", field="name")
+        raise ConfigError(f"must be a plain name without a path, got {name!r}", field="name")
     return DEFAULT_ROOT / name
 
 

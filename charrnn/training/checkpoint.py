@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import AdamW
 
@@ -30,12 +30,12 @@ from charrnn.errors import ConfigError, RunError
 from charrnn.models.network import NetworkState
 from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel, load_model, save_model
-from charrnn.storage.runs import RunDirectory
+from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
+from charrnn.storage.runs import RESUME_KEY, RunDirectory
 from charrnn.training.learner import Learner
 from charrnn.training.optimizers import Muon
 from charrnn.training.records import listed, real, whole
 
-RECORD_KEY = "charrnn_resume"
 METRICS = {
     "step": "step",
     "progress": "progress",
@@ -209,7 +209,7 @@ class RunFiles:
             **learner.to_record(),
         }
         with atomic_writer(self._run.resume) as file:
-            metadata = {RECORD_KEY: json.dumps(record)}
+            metadata = {RESUME_KEY: json.dumps(record)}
             file.write(safetensors.torch.save(_arrays(learner), metadata))
         if metrics:
             self._run.write_metrics(metrics)
@@ -228,7 +228,8 @@ class RunFiles:
             step = whole(record["schedule"]["step"])
             if any(steps != step for steps in record["muon_steps"]):
                 raise ValueError("its optimisers have taken another number of steps")
-            read = safetensors.torch.load_file(self._run.resume, device="cpu")
+            with open_ordinary(self._run.resume) as file:
+                read = safetensors.torch.load(file.read())
             # copies lie where torch aligns them: products of others differ in their last bits
             arrays = {name: array.clone() for name, array in read.items()}
             _load_arrays(learner, arrays, has_moments=step > 0)
@@ -268,13 +269,12 @@ def read_record(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise RunError(f"there is no resume state {path}: nothing to resume")
     try:
-        with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {})[RECORD_KEY], parse_constant=_refuse)
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise RunError(f"the resume state {path} cannot be read ({error})") from error
-    if not isinstance(record, dict):
-        raise RunError(f"the resume state {path} cannot be read: its record is not an object")
-    return record
+        with open_ordinary(path) as file:
+            return header_record(read_header(file), RESUME_KEY, parse_constant=_refuse)
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"the resume state {path} cannot be read ({reason(error)}): start a new run"
+        ) from error
 
 
 def _refuse(constant: str) -> None:
@@ -306,7 +306,9 @@ def settings_of(
 
 def unfit(path: Path, error: Exception) -> RunError:
     """Return the error of a resume state that another charrnn wrote, or that is damaged."""
-    return RunError(f"the resume state {path} does not fit this run ({error}): start a new one")
+    return RunError(
+        f"the resume state {path} does not fit this run ({reason(error)}): start a new one"
+    )
 
 
 def _arrays(learner: Learner) -> dict[str, Tensor]:

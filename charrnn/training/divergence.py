@@ -61,6 +61,6 @@ class Caution:
             kept = f"the best model so far is {model}" if model.exists() else "no model was saved"
             raise DivergenceError(
                 f"the loss exploded {rollbacks} times although the learning rate was lowered each "
-                f"time; {kept}; try a lower --lr, a smaller --clip-norm or another --seed"
+                f"time; {kept}; try a lower learning rate, a smaller clip norm or another seed"
             )
         return Caution(rollbacks, self.rate_scale * ROLLBACK_SCALE)

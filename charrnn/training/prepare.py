@@ -37,6 +37,8 @@ from charrnn.vocab import FIRST_CHARACTER_ID
 if TYPE_CHECKING:
     from charrnn.training.trainer import Trainer
 
+SHORTEST_S = 1.0
+"""The least time limit: loading torch takes longer."""
 FINE_TUNING_RATE = 3e-3
 """Peak learning rate when a trained model is trained further: it has less far to go."""
 SMALLEST_VOCABULARY = FIRST_CHARACTER_ID + 1
@@ -188,11 +190,11 @@ def _limited(
         return training
     if not limits:
         raise RunError(
-            f"the run {run.path} is finished: say with --time, --epochs or --steps how much longer "
-            "it is to train"
+            f"the run {run.path} is finished: say how much longer it is to train, with a limit "
+            "of time, epochs or steps"
         )
     allowed: dict[str, Any] = dict(limits)
-    TrainingConfig(**allowed)
+    _require_time(TrainingConfig(**allowed))
     try:
         done = {
             "time_s": record["elapsed_s"],
@@ -233,12 +235,13 @@ def _unfinished_run(
     what = f" of the text in {find_sources(paths)[0].name}" if paths else ""
     raise RunError(
         f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume; a finished "
-        "one is continued with --name or --out and a limit such as --time 10m"
+        "one is continued with its name or directory and a new limit of time, epochs or steps"
     )
 
 
 def _is_piped(paths: Sequence[str | os.PathLike[str]]) -> bool:
-    return any(os.fspath(path) == STDIN for path in paths)
+    """Say whether an input can be read only once."""
+    return any(os.fspath(path) == STDIN or Path(path).is_fifo() for path in paths)
 
 
 def _require_unchanged(
@@ -280,8 +283,22 @@ def _check(given: Mapping[str, Any]) -> None:
             raise ConfigError(f"there is no setting called {shown(name)}")
     model, training, text = parts
     ModelConfig(vocab_size=SMALLEST_VOCABULARY, **model)
-    TrainingConfig(**training)
+    _require_time(TrainingConfig(**training))
     CorpusConfig(**text)
+
+
+def _require_time(limits: TrainingConfig) -> None:
+    """Refuse a time limit in which nothing can be learned.
+
+    Raises:
+        ConfigError: it is too short.
+    """
+    if limits.time_s is not None and limits.time_s < SHORTEST_S:
+        raise ConfigError(
+            f"must be at least {SHORTEST_S:g} second, for the start alone takes longer; got "
+            f"{limits.time_s:g}",
+            field="time_s",
+        )
 
 
 def _part(kind: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:

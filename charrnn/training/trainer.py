@@ -17,7 +17,7 @@ from charrnn import events
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.engine.network import Engine
-from charrnn.errors import CharRNNError, DivergenceError
+from charrnn.errors import CharRNNError, DivergenceError, StorageError
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, read_prompt
 from charrnn.storage.model_file import SavedModel
@@ -123,17 +123,22 @@ class Trainer:
             DivergenceError: the loss explodes however low the learning rate.
             KeyboardInterrupt: after the last event, if a signal has stopped the run.
         """
+        run = self.run_directory
         try:
             with on_signals(self._heed):
                 yield from self._run()
-        except Exception:
-            if self._resume is None and not self.run_directory.model.exists():
-                self.run_directory.resume.unlink(missing_ok=True)
-                self.run_directory.metrics.unlink(missing_ok=True)
-                self.run_directory.discard()
+        except Exception as error:
+            if self._resume is None and not run.model.exists():
+                run.resume.unlink(missing_ok=True)
+                run.metrics.unlink(missing_ok=True)
+                run.discard()
+            elif isinstance(error, StorageError) and run.is_resumable:
+                raise StorageError(
+                    f"{error}; to continue from the last state saved: {run.resume_command}"
+                ) from error
             raise
         finally:
-            self.run_directory.release()
+            run.release()
         if self._was_signalled:
             raise KeyboardInterrupt
 
@@ -246,7 +251,8 @@ class Trainer:
     def _stop(self) -> Iterator[events.Event]:
         """Save a run that the user stops, and keep its network if it is the best so far.
 
-        The measurement is no evaluation: all that a resumed run depends on stays as it was.
+        The measurement is no evaluation: nothing of a resumed run depends on it. Only a run limited
+        by time, which is never the same again, keeps a better model.
         """
         if self._is_sound:
             self._save_state()  # or else the last one stays
@@ -258,7 +264,14 @@ class Trainer:
             is_best = self._best is None or judged < self._best.loss
             self._at_stop = evaluated = dataclasses.replace(evaluated, is_best=is_best)
             saved = self._files.model_of(self._learner, evaluated, self._metrics)
-            (self._files.save_best_at_stop if is_best else self._files.save_last)(saved)
+            if not is_best:
+                self._files.save_last(saved)
+            elif self.training.time_s is None or not math.isfinite(judged):
+                self._files.save_best_at_stop(saved)
+            else:
+                self._files.save_best(saved)
+                self._best = Best(judged, evaluated.temperature, evaluated.step)
+                self._save_state()
         yield evaluated
 
     @property
@@ -318,7 +331,7 @@ class Trainer:
         if not self.run_directory.model.exists():
             raise DivergenceError(
                 "the run was stopped after its loss had exploded, before there was a model to "
-                "save: try a lower --lr"
+                "save: try a lower learning rate"
             )
         schedule, windows = self._schedule, self._learner.windows
         best, temperature = self._best, 1.0
@@ -357,7 +370,6 @@ class Trainer:
             temperature=best.temperature,
             train_loss=train.loss,
             verdict=judgement,
-            padding_share=1 - windows.served / max(1, windows.computed),
         )
 
     def _save_state(self, *, is_finished: bool = False) -> None:
@@ -403,9 +415,9 @@ class Trainer:
             n_train=corpus.n_train,
             n_val=corpus.n_val,
             unit=corpus.vocabulary.unit,
-            chars_per_unit=self._chars_per_unit,
             files_read=corpus.n_files,
             files_left_out=corpus.n_left_out,
+            n_copies=corpus.n_copies,
             batch_size=windows.batch_size,
             bptt=windows.bptt,
             device=str(self._learner.device),
