@@ -7,10 +7,10 @@ TIME   ?= 90s
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pretrained test fuzz soak kill lint format type check bench clean
+.PHONY: help install demo pretrained test test-browser fuzz soak kill pictures lint format type check bench clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(READY)  ## make the environment in .venv
 
@@ -32,6 +32,9 @@ pretrained: $(READY)  ## train the model that ships with charrnn anew (up to hal
 test: $(READY)  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
+test-browser: $(READY)  ## exported pages in Chromium, part of the suite where it is installed
+	$(BIN)/python -m pytest tests/test_browser.py -rs
+
 fuzz: $(READY)  ## random options of every command on models of every kind (an hour)
 	CHARRNN_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
 
@@ -41,9 +44,13 @@ soak: $(READY)  ## memory and files stay flat over long runs and samples
 kill: $(READY)  ## runs killed at random moments lose nothing
 	$(BIN)/python tests/kill.py
 
+pictures: $(READY)  ## the pictures of the README, from the program itself
+	$(BIN)/python docs/pictures.py
+
 lint: $(READY)  ## style and mistakes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/oxlint --deny-warnings -A no-unused-vars charrnn
 
 format: $(READY)  ## rewrite the code in the project's style
 	$(BIN)/ruff format .

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from charrnn.config import OnUnknown, SamplingConfig, fresh_seed, shown, typed
+from charrnn.config import (
+    ExportFormat,
+    OnUnknown,
+    SamplingConfig,
+    StoredPrecision,
+    fresh_seed,
+    shown,
+    typed,
+)
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
 from charrnn.normalize import normalize
@@ -352,6 +361,57 @@ class CharModel:
         named = _count("alternatives", alternatives, 0)
         rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context)
         return list(char_scores(rules, [text], alternatives=named))
+
+    # for others
+
+    def export(
+        self,
+        out: str | os.PathLike[str] | None = None,
+        *,
+        format: ExportFormat = "html",
+        title: str | None = None,
+        prompt: str = "",
+        precision: StoredPrecision = "float16",
+        force: bool = False,
+    ) -> Path:
+        """Write the model as one web page that writes and scores, or as arrays for other programs.
+
+        Args:
+            out: the file; by default named after the training text, in the current folder.
+            format: `html`, the page; `npz` or `json`, the arrays in float32 and the alphabet.
+            title: of the page; by default the name of the training text.
+            prompt: what stands in the page's field for the beginning of a text.
+            precision: of the page's weights; it computes in float32.
+            force: replace an existing file.
+
+        Returns:
+            The file written.
+
+        Raises:
+            ConfigError: an argument is wrong, the file exists, or the page would be too large.
+            StorageError: the file cannot be written.
+        """
+        from charrnn.export.files import write_export  # which only this needs
+
+        _check(
+            format=(format, ExportFormat),
+            title=(title, str | None),
+            prompt=(prompt, str),
+            precision=(precision, StoredPrecision),
+            force=(force, bool),
+        )
+        if not isinstance(out, str | os.PathLike | None):
+            raise ConfigError(f"must be a path, got {shown(out)}", field="out")
+        return write_export(
+            self.saved,
+            None if out is None else Path(out),
+            path=self.path,
+            format=format,
+            title=title,
+            prompt=prompt,
+            precision=precision,
+            force=force,
+        )
 
 
 def _sampling_config(given: Mapping[str, Any]) -> SamplingConfig:

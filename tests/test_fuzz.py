@@ -92,8 +92,9 @@ VALUES = {
     "--context": TEXTS,
     "--prompt": TEXTS,
     "--stop": TEXTS,
+    "--title": TEXTS,
     **dict.fromkeys(
-        ("--file", "--held-out", "--prompt-file", "--prompts", "--check-novelty"), FILE
+        ("--text", "--file", "--held-out", "--prompt-file", "--prompts", "--check-novelty"), FILE
     ),
 }
 """What is given to an option; to others, numbers and choices that follow from their types."""
@@ -104,11 +105,14 @@ NEEDED = {
     "pairs": mostly([["pairs.tsv"], ["pairs.jsonl"], ["-"]], [[name] for name in FILES]),
     "compare": st.builds(lambda *given: list(given), MODEL, MODEL, TEXTS),
     "info": st.lists(MODEL, max_size=1),
+    "export": st.lists(MODEL, max_size=1),
     "list": st.lists(st.sampled_from(["runs", "folder", "missing", "text.txt"]), max_size=1),
     "merge": st.lists(MODEL, max_size=3),
 }
 WEIGHTS = (
-    ["sample"] * 5 + ["score"] * 4 + ["train", "train", "pairs", "compare", "merge", "info", "list"]
+    ["sample"] * 5
+    + ["score"] * 4
+    + ["train", "train", "pairs", "compare", "merge", "info", "list", "export"]
 )
 
 
@@ -161,7 +165,9 @@ def command_lines(draw):
     is_named = {"-m", "--model"} & set(words)
     if command in ("sample", "score", "pairs") and not is_named and draw(st.integers(0, 9)):
         words += ["-m", draw(MODEL)]
-    if command in ("sample", "info") and ({"-m", "--model"} & set(words) or draw(st.booleans())):
+    if command in ("sample", "info", "export") and (
+        {"-m", "--model"} & set(words) or draw(st.booleans())
+    ):
         arguments = []
     if command == "train":
         tiny = {name: value for name, value in zip(TINY_RUN[::2], TINY_RUN[1::2], strict=True)}
@@ -258,6 +264,11 @@ def test_whatever_is_typed(charrnn, inputs, tmp_path, case):
     event(f"{words[0]} {result.code}")
     assert result.code in (0, 1, 2, 130)
     assert not CRASH.search(result.err), result.err
+    if "--force" in words:  # one that the user allows to replace
+        replaced = words[
+            max((words.index(o) for o in ("--out", "-o") if o in words), default=0) + 1
+        ]
+        before.pop(tmp_path / replaced, None)
     assert all(path.read_bytes() == content for path, content in before.items())
     assert is_terminal <= ("--raw" in words or not ACTIVE.search(result.out)), ascii(result.out)
     assert not ACTIVE.search(result.err), ascii(result.err)

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -283,6 +284,15 @@ def check_the_rest(charrnn, case, saved, tmp_path):
     )
     assert compared.code == 0, compared.err
     assert math.isfinite(json.loads(compared.out)["difference"])
+
+    exported = charrnn("export", "run", "--precision", "int8", "-o", "page.html")
+    assert exported.code == 0, exported.err
+    (added,) = re.findall(r"int8 adds (\S+) bits per (?:character|byte), measured on", exported.err)
+    assert abs(float(added)) < 0.1
+    assert charrnn("export", "run", "--format", "npz", "-o", "run.npz").code == 0
+    with np.load(tmp_path / "run.npz") as archive:
+        for name, array in saved.weights.items():
+            np.testing.assert_array_equal(archive[name], array)
 
     merged = charrnn("merge", "run", "other.safetensors", "--out", "both")
     assert merged.code == 0, merged.err

@@ -22,7 +22,7 @@ FLOORS = (
     {"models"},
     {"batches"},
     {"sampling", "scoring"},
-    {"training"},
+    {"export", "training"},
     {"model"},
     {"api"},
     {"display"},

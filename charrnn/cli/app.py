@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import charrnn
 from charrnn.cli.compare import compare
+from charrnn.cli.export import export
 from charrnn.cli.info import info
 from charrnn.cli.listing import list_
 from charrnn.cli.merge import merge
@@ -155,8 +156,8 @@ def charrnn_command(
     """Character-level recurrent language models: train, write, and score text."""
 
 
-for _command in (train, sample, score, pairs, compare, info, list_, merge):
-    _writes = _command not in (train, merge)
+for _command in (train, sample, score, pairs, compare, info, list_, merge, export):
+    _writes = _command not in (train, merge, export)
     app.command(name=_command.__name__.rstrip("_"), cls=_WritingCommand if _writes else _Command)(
         _command
     )

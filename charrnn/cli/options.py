@@ -307,9 +307,9 @@ def _unescaped(match: re.Match[str]) -> str:
     )
 
 
-def file_name(path: Path) -> str:
-    """Return the name of a file in a message."""
-    return "standard input" if path == STDIN else str(path)
+def file_name(path: Path | None) -> str:
+    """Return the name of a file in a message; standard input for none."""
+    return "standard input" if path in (STDIN, None) else str(path)
 
 
 class Document(NamedTuple):

@@ -185,7 +185,7 @@ def score(
 def places(texts: Sequence[str] | None, given: options.Input) -> Callable[[int], str]:
     """Return what gives a text of a command line its name in messages, by its number from 1."""
     n_texts = len(texts or ())
-    file = options.file_name(given.file or options.STDIN)
+    file = options.file_name(given.file)
 
     def place(number: int) -> str:
         if given.whole:

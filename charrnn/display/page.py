@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
 import math
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
 
 from charrnn.display.terminal import visible
+from charrnn.export.heat import asset, legend, level, script_json, style
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
 MAX_EVENTS = 800_000
 """Characters and alternatives together; more would make a page of more than ten megabytes."""
 
-LEVELS_PER_BIT = 2
-TOP_BITS = 14
-"""From here on the colour is the last one."""
-BITS_PER_LINE = 4
-"""The line under a character is one pixel thicker for so many bits: colour is not for all."""
 LARGEST_FIGURE = 1e9
 MAX_EXPONENT = 1024
 """Of 2: more is beyond a float."""
-TICKS = (0, 2, 4, 6, 8, 10, 12, 14)
-
-LIGHT = ("#ffffff", "#fff3cf", "#ffd98a", "#ffb057", "#f3793f", "#d8413f", "#a81e5b", "#5b1a86")
-DARK = ("#16181d", "#2f2a1b", "#57411a", "#8a5417", "#bd5a24", "#e0574d", "#ee6f9f", "#d9a6ff")
-"""Colours at `TICKS` bits; between them they are mixed."""
-
-Colour = tuple[float, float, float]
 
 
 def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
@@ -54,19 +42,18 @@ def page(texts: Sequence[Sequence[CharScore]], model: str) -> str:
     if unknown:
         figures.append((f"{unknown:,}", "unknown, charged as UNK"))
     return _asset("html").format(
-        style=_asset("css") + _colours(),
+        style=style() + _asset("css"),
         model=html.escape("".join(map(visible, model))),
         figures="".join(
             f"<div><strong>{value}</strong><span>{label}</span></div>" for value, label in figures
         ),
-        scale="".join(f'<i class="l{k}"></i>' for k in range(TOP_BITS * LEVELS_PER_BIT + 1)),
-        ticks="".join(f"<span>{tick}{'+' if tick == TOP_BITS else ''}</span>" for tick in TICKS),
+        legend=legend(),
         texts="".join(
             f'<p class="text">{_text(text, word_scores(events))}</p>\n'
             for text, events in zip(characters, texts, strict=True)
         ),
-        data=_data(shown),
-        script=_asset("js"),
+        data=script_json([one.row for one in shown]),
+        script=asset("heat.js") + _asset("js"),
     )
 
 
@@ -137,9 +124,9 @@ def _text(characters: Sequence[_Shown], words: Iterable[WordScore]) -> str:
     for one in characters:
         if not left:
             word = next(waiting)
-            left, word_class = max(word.n_chars, 1), f"w{_level(_word_bits(word))}"
+            left, word_class = max(word.n_chars, 1), f"w{level(_word_bits(word))}"
         left -= 1
-        kind = f"l{_level(one.bits)} {word_class}"
+        kind = f"l{level(one.bits)} {word_class}"
         shown = visible(one.text)
         if shown in ("↵", "→", "∎"):
             kind += " mark"
@@ -152,20 +139,6 @@ def _word_bits(word: WordScore) -> float:
     return word.bits / max(word.n_chars, 1)
 
 
-def _level(bits: float) -> int:
-    return round(min(bits, TOP_BITS) * LEVELS_PER_BIT)
-
-
-def _data(characters: Sequence[_Shown]) -> str:
-    """Return what the cards show, as JSON that is safe inside a script element."""
-    return (
-        json.dumps([one.row for one in characters], separators=(",", ":"))
-        .replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-    )
-
-
 _CALLED = {"\n": "line end", " ": "space", "\t": "tab", "<end>": "the end", "<unk>": "unknown"}
 
 
@@ -173,42 +146,3 @@ def _label(character: str) -> str:
     if character in _CALLED:
         return _CALLED[character]
     return visible(character) if len(character) == 1 else character
-
-
-def _colours() -> str:
-    """Return the style rules of all levels, for light and for dark."""
-    light = "".join(_rule(k, LIGHT) for k in range(TOP_BITS * LEVELS_PER_BIT + 1))
-    dark = "".join(_rule(k, DARK) for k in range(TOP_BITS * LEVELS_PER_BIT + 1))
-    return f"{light}@media (prefers-color-scheme: dark) {{{dark}}}"
-
-
-def _rule(level: int, palette: Sequence[str]) -> str:
-    bits = level / LEVELS_PER_BIT
-    k = min(int(bits / 2), len(palette) - 2)
-    share = bits / 2 - k
-    low, high = _parse(palette[k]), _parse(palette[k + 1])
-    colour = tuple(x + share * (y - x) for x, y in zip(low, high, strict=True))
-    ground = "transparent" if level == 0 else "rgb({:.0f} {:.0f} {:.0f})".format(*colour)
-    # the more legible one, by the contrast of WCAG 2
-    ink = "#000" if _luminance(colour) > math.sqrt(1.05 * 0.05) - 0.05 else "#fff"
-    ink = "inherit" if level == 0 else ink
-    thick = int(bits / BITS_PER_LINE)
-    line = f";box-shadow:inset 0 -{thick}px" if thick else ""
-    return (
-        f".scale .l{level},.chars .l{level},.words .w{level}"
-        f"{{background:{ground};color:{ink}{line}}}\n"
-    )
-
-
-def _luminance(colour: Sequence[float]) -> float:
-    """Return the relative luminance of an sRGB colour, from 0 to 1."""
-    linear = (
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (value / 255 for value in colour)
-    )
-    return math.fsum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-def _parse(colour: str) -> Colour:
-    r, g, b = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-    return r, g, b

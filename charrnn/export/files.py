@@ -1,0 +1,117 @@
+"""A model written for others: as a page, as NumPy's archive, or as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from charrnn.config import ExportFormat, StoredPrecision
+from charrnn.errors import ConfigError
+from charrnn.export.page import model_page
+from charrnn.export.weights import record
+from charrnn.storage.atomic import atomic_writer
+from charrnn.storage.model_file import SavedModel
+
+
+def write_export(
+    saved: SavedModel,
+    out: Path | None,
+    *,
+    path: Path | None = None,
+    format: ExportFormat = "html",
+    title: str | None = None,
+    prompt: str = "",
+    precision: StoredPrecision = "float16",
+    force: bool = False,
+) -> Path:
+    """Write a model for others.
+
+    Args:
+        saved: the model.
+        out: the file; by default named after the training text, in the current folder.
+        path: where the model came from, which is never written over.
+        format: what to write.
+        title: of the page; by default the name of the training text.
+        prompt: what stands in the page's field for the beginning of a text.
+        precision: of the page's weights.
+        force: replace an existing file.
+
+    Returns:
+        The file written.
+
+    Raises:
+        ConfigError: the file exists, or the page would be too large.
+        StorageError: it cannot be written.
+    """
+    name = name_of(saved)
+    out = destination(saved, out, path=path, format=format, force=force)
+    if format == "html":
+        page = model_page(
+            saved, title=name if title is None else title, prompt=prompt, precision=precision
+        )
+        data = page.encode("utf-8", "replace")
+    else:
+        data = npz(saved) if format == "npz" else as_json(saved)
+    with atomic_writer(out, follow_links=True) as file:
+        file.write(data)
+    return out
+
+
+def destination(
+    saved: SavedModel, out: Path | None, *, path: Path | None, format: ExportFormat, force: bool
+) -> Path:
+    """Return the file that `write_export` writes; the arguments are the same.
+
+    Raises:
+        ConfigError: it must not be written.
+    """
+    if out is None:
+        out = Path(f"{_slug(name_of(saved))}.{format}")
+    if out.is_dir():
+        raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
+    if out.is_file() and path is not None and os.path.samefile(out, path):
+        raise ConfigError(f"names the model itself, {out}: name another file", field="out")
+    if out.is_file() and not force:
+        raise ConfigError(
+            f"names {out}, which exists: name another file, or replace it (--force; in Python "
+            "force=True)",
+            field="out",
+        )
+    return out
+
+
+def npz(saved: SavedModel) -> bytes:
+    """Return an archive of the arrays by name; `charrnn` is the record, as JSON in UTF-8 bytes."""
+    about = np.frombuffer(json.dumps(record(saved)).encode("utf-8"), np.uint8)
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, charrnn=about, **saved.weights)
+    return file.getvalue()
+
+
+def as_json(saved: SavedModel) -> bytes:
+    """Return one object: the record, and `arrays`, nested lists by name.
+
+    The numbers have the fewest digits that give the same float32 again.
+    """
+    arrays = {
+        name: np.reshape([float(str(x)) for x in array.ravel()], array.shape).tolist()
+        for name, array in saved.weights.items()
+    }
+    return json.dumps({**record(saved), "arrays": arrays}, separators=(",", ":")).encode("utf-8")
+
+
+def name_of(saved: SavedModel) -> str:
+    """Return the name of the training text, if the record has one."""
+    corpus = saved.training.get("corpus")
+    name = corpus.get("name") if isinstance(corpus, dict) else None
+    return name if isinstance(name, str) and name else "charrnn"
+
+
+def _slug(name: str) -> str:
+    """Return a name that is safe as a file's."""
+    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.")
+    return kept[:60] or "charrnn"
