@@ -36,10 +36,15 @@ def export(
         None,
         "--title",
         "What stands at its top.",
+        metavar="TEXT",
         show_default="the name of the training text",
     ),
     prompt: str = options.option(
-        "The page", "", "--prompt", "What stands in its field for the beginning of a text."
+        "The page",
+        "",
+        "--prompt",
+        "What stands in its field for the beginning of a text.",
+        metavar="TEXT",
     ),
     precision: StoredPrecision = options.option(
         "The page",
@@ -61,10 +66,10 @@ def export(
     encoding: str = options.ENCODING,
     errors: DecodingErrors = options.ERRORS,
 ) -> None:
-    """Write a model as one web page that anyone can open, or as arrays for other programs.
+    """Write a model as one web page, or as arrays for other programs.
 
-    The page needs no network and no program but a browser. It writes, lists, proposes and scores;
-    the seeds write the texts that charrnn sample writes.
+    Anyone can open the page: it needs a browser, and neither a network nor another file. It writes,
+    lists, proposes and scores. A seed writes what charrnn sample writes with that seed.
     """
     if output_format != "html":
         page_only = {"--title": title, "--prompt": prompt, "--text": text}

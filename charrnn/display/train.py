@@ -136,10 +136,6 @@ class TrainingDisplay:
         elif isinstance(event, events.Sampled):
             self._show_sample(event.text)
 
-    def _safe(self, text: str) -> str:
-        """Return a text that does nothing to a terminal but show; a pipe gets it exactly."""
-        return terminal_text(text) if self._console.is_terminal else text
-
     def _show_start(self, event: events.Started) -> None:
         model, training, units = event.model, event.training, UNITS[event.unit][1]
         facts = [
@@ -155,7 +151,7 @@ class TrainingDisplay:
             f"{event.device} {event.dtype}",
         ]
         self._line(Text(" · ".join(facts), style="bold"))
-        where = f"run {self._safe(str(event.run))}"
+        where = f"run {terminal_text(str(event.run))}"
         if event.resumed_at:
             where += f", resumed at step {event.resumed_at:,}"
         self._line(f"{where}, at most {_limits(event)}")
@@ -203,7 +199,7 @@ class TrainingDisplay:
     def _show_sample(self, text: str) -> None:
         """Show the first lines of a sample, as many as leave room for the rest."""
         width = None if self._width is None else max(1, self._width - len(MARGIN) - len(CUT))
-        lines = wrapped(self._safe(text.strip("\n")), width).split("\n")
+        lines = wrapped(terminal_text(text.strip("\n")), width).split("\n")
         shown = [MARGIN + line for line in lines[:SAMPLE_LINES]]
         if len(lines) > SAMPLE_LINES:
             shown[-1] += CUT
@@ -234,12 +230,12 @@ class TrainingDisplay:
                 f"one, from step {event.best_step:,}, is kept."
             )
         if self._quiet:
-            self._line(f"The best model is {self._safe(str(event.model_path))}.")
+            self._line(f"The best model is {terminal_text(str(event.model_path))}.")
             return
         if self._started is not None and self._started.looks_like_list:
             self._line(f"The text {LIST_HINT}.")
         run = str(event.run)
-        self._line(f"The best model is {self._safe(str(event.model_path))}; now type:")
+        self._line(f"The best model is {terminal_text(str(event.model_path))}; now type:")
         self._line("  " + pasted(["charrnn", "sample", "-m", run, "--temp", "0.8"]))
         again = ["charrnn", "train", "--resume", "--out", run]
         if event.reason == "interrupted":
