@@ -576,7 +576,7 @@ def test_a_reader_that_has_seen_enough(tiny_model_path, tmp_path):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_sampling_with_what_was_written(tiny_model_path, tmp_path, name):
     process = start("sample", "-m", tiny_model_path, "--length", 10_000_000, cwd=tmp_path)
-    first = process.stdout.read(1)  # perhaps not a whole character
+    first = os.read(process.stdout.fileno(), 1)  # perhaps not a whole character
     assert first
     process.send_signal(getattr(signal, name))
     rest, err = process.communicate(timeout=120)
