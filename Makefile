@@ -7,7 +7,7 @@ TIME   ?= 90s
 DEMO   := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo pretrained test test-browser fuzz soak kill pictures lint format type check bench clean
+.PHONY: help install demo pretrained test test-browser test-gpu fuzz soak kill share dist pictures docs lint format type check bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test: $(READY)  ## the whole test suite
 test-browser: $(READY)  ## exported pages in Chromium, part of the suite where it is installed
 	$(BIN)/python -m pytest tests/test_browser.py -rs
 
+test-gpu: $(READY)  ## what needs a CUDA GPU: a minute or two where there is one
+	$(BIN)/python -m pytest tests/test_gpu.py -rs
+
 fuzz: $(READY)  ## random options of every command on models of every kind (an hour)
 	CHARRNN_FUZZ=5000 $(BIN)/python -m pytest tests/test_fuzz.py
 
@@ -44,8 +47,19 @@ soak: $(READY)  ## memory and files stay flat over long runs and samples
 kill: $(READY)  ## runs killed at random moments lose nothing
 	$(BIN)/python tests/kill.py
 
+share: $(READY)  ## the man page and the shell completions, from the program itself
+	$(BIN)/python share/generate.py
+
+dist: $(READY)  ## wheel and sdist, in dist/
+	$(BIN)/python -m hatchling build
+
 pictures: $(READY)  ## the pictures of the README, from the program itself
 	$(BIN)/python docs/pictures.py
+
+docs: $(READY)  ## the documentation as a site in build/site, strictly
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python docs/reference.py
+	$(BIN)/zensical build --clean --strict
 
 lint: $(READY)  ## style and mistakes
 	$(BIN)/ruff format --check .
@@ -67,5 +81,5 @@ bench: $(READY)  ## the speed benchmarks, ratios in one run
 	$(BIN)/python benchmarks/training.py
 
 clean:  ## remove what was built (never runs/)
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

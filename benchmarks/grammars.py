@@ -30,7 +30,9 @@ TRAINING_STRINGS, FRESH_STRINGS, SAMPLES = 10_000, 5_000, 1_000
 
 
 def recipe(name: str) -> ModuleType:
-    """Load a recipe by its path: corpora/ is no package."""
+    """Load a recipe by its path: corpora/ is no package, and its scripts share a module there."""
+    if str(CORPORA) not in sys.path:
+        sys.path.append(str(CORPORA))
     spec = importlib.util.spec_from_file_location(name, CORPORA / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None

@@ -9,6 +9,8 @@ of one network of 128 units, and the remedy another:
 
     more training   a run of so many epochs, and the same run continued by as many
     dropout         50 epochs without dropout, and with 0.25 and 0.2 recurrent
+    more text       50 epochs with dropout on half of the training text, and on all of it
+    lower rate      60 steps with a learning rate of 100, 30, 10, and with a thousandth of it
 
 The figures are validation losses in nats per unit, before and after, and the verdict before.
 """
@@ -78,7 +80,44 @@ def dropout(text: Text, folder: Path) -> Iterator[tuple[str, Finished, Finished]
     yield "50 epochs", before, text.train(folder / "with", epochs=50.0, **DROPOUT)
 
 
-REMEDIES = {"more training": more_training, "dropout": dropout}
+def more_text(text: Text, folder: Path) -> Iterator[tuple[str, Finished, Finished]]:
+    """Train on half of the training text and on all of it, validating on the same tenth."""
+    lines = text.path.read_text("utf-8").splitlines(keepends=True)
+    n_train = len(lines) * 9 // 10
+    parts = {"half": lines[: n_train // 2], "all": lines[:n_train], "held": lines[n_train:]}
+    for name, part in parts.items():
+        (folder / f"{name}.txt").write_text("".join(part), "utf-8")
+    settings = {**BASE, **text.settings, **DROPOUT, "epochs": 50.0}
+    runs = [
+        finished(
+            prepare_training(
+                [folder / f"{name}.txt"],
+                settings,
+                out=folder / name,
+                held_out=[folder / "held.txt"],
+            )
+        )
+        for name in ("half", "all")
+    ]
+    yield "50 epochs", runs[0], runs[1]
+
+
+def lower_rate(text: Text, folder: Path) -> Iterator[tuple[str, Finished, Finished]]:
+    """Train with a learning rate at which the loss explodes, and with a thousandth of it."""
+    for rate in (100.0, 30.0, 10.0):
+        runs = [
+            text.train(folder / f"{rate}-{share}", steps=60, learning_rate=rate * share)
+            for share in (1, 0.001)
+        ]
+        yield f"lr {rate:g}", runs[0], runs[1]
+
+
+REMEDIES = {
+    "more training": more_training,
+    "dropout": dropout,
+    "more text": more_text,
+    "lower rate": lower_rate,
+}
 
 
 def main() -> None:

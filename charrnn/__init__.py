@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name the Python interface before it is first used, too."""
+    return sorted({*globals(), *__all__})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,19 +20,23 @@ from charrnn.config import (
     Precision,
     TrainingConfig,
     Unit,
+    named_keywords,
     shown,
     typed,
 )
 from charrnn.errors import ConfigError, CorpusError
+from charrnn.events import Event
 from charrnn.model import CharModel
 from charrnn.storage.merge import merge_models, require_different
 from charrnn.storage.model_file import load_model, save_model
+from charrnn.storage.reading import require_possible
 from charrnn.storage.runs import find_model, new_run
 
 if TYPE_CHECKING:
     from charrnn.training.trainer import Trainer
 
 PathLike: TypeAlias = str | os.PathLike[str]
+OnEvent: TypeAlias = Callable[[Event], None]
 
 SETTINGS = {
     field.name
@@ -45,6 +49,7 @@ LONGEST_PATH = 1000
 """Characters; what is longer is taken for a text."""
 
 
+@named_keywords
 def load(path: PathLike | None = None) -> CharModel:
     """Load a model file or run directory, or `builtin`, the bundled model.
 
@@ -57,6 +62,7 @@ def load(path: PathLike | None = None) -> CharModel:
     return CharModel(load_model(found), found)
 
 
+@named_keywords
 def merge(
     models: Iterable[PathLike], *, out: PathLike | None = None, name: str | None = None
 ) -> CharModel:
@@ -92,6 +98,7 @@ def merge(
     return CharModel(merged, run.model)
 
 
+@named_keywords
 def train(
     corpus: PathLike | Sequence[PathLike],
     *,
@@ -132,6 +139,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     dtype: Precision | None = None,
+    on_event: OnEvent | None = None,
 ) -> CharModel:
     """Train on one or several texts and return the best model.
 
@@ -145,6 +153,13 @@ def train(
         init: model to begin from instead of random weights, `builtin` for the bundled one; its
             shape is kept, and new characters are added to its alphabet.
         held_out: file or files to validate on, instead of a share of the corpus.
+        on_event: called with each event of `charrnn.events` as it happens. Training says nothing
+            otherwise; for what the command line shows:
+
+                from charrnn.display.train import TrainingDisplay
+
+                with TrainingDisplay() as display:
+                    charrnn.train("play.txt", on_event=display.show)
 
     Raises:
         ConfigError: a setting is out of range or of the wrong type.
@@ -165,16 +180,19 @@ def train(
             name=typed("name", name, str | None),
             init=None if init is None else _path("init", init),
             held_out=_paths("held_out", held_out),
-        )
+        ),
+        on_event,
     )
 
 
+@named_keywords
 def resume(
     run: PathLike,
     *,
     time_s: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,
+    on_event: OnEvent | None = None,
 ) -> CharModel:
     """Continue a run and return its best model.
 
@@ -186,6 +204,7 @@ def resume(
         time_s: seconds to train further.
         epochs: or epochs.
         steps: or updates of the weights.
+        on_event: as in `train`.
 
     Raises:
         ConfigError: a limit is out of range, or the run is not finished and has its own.
@@ -199,10 +218,10 @@ def resume(
     from charrnn.training.prepare import prepare_resume
 
     given = {name: value for name, value in limits.items() if value is not None}
-    return _trained(prepare_resume([], out=out, limits=given))
+    return _trained(prepare_resume([], out=out, limits=given), on_event)
 
 
-def _trained(trainer: Trainer) -> CharModel:
+def _trained(trainer: Trainer, on_event: OnEvent | None) -> CharModel:
     """Run a trainer to its end, and return the best model.
 
     Raises:
@@ -210,8 +229,9 @@ def _trained(trainer: Trainer) -> CharModel:
     """
     run = trainer.run_directory
     try:
-        for _ in trainer.run():
-            pass
+        for event in trainer.run():
+            if on_event is not None:
+                on_event(event)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"to continue: charrnn.resume({str(run.path)!r})") from None
     return load(run.model)
@@ -258,9 +278,15 @@ def _paths(name: str, given: Any) -> list[PathLike]:
     """
     if isinstance(given, (str, os.PathLike)):
         return [_path(name, given)]
-    if not isinstance(given, Iterable) or isinstance(given, (bytes, dict)):
-        raise ConfigError(f"must be a path or several paths, got {shown(given)}", field=name)
-    return [_path(name, path) for path in given]
+    try:
+        if isinstance(given, (bytes, dict)):
+            raise TypeError
+        several = list(given)
+    except TypeError:
+        raise ConfigError(
+            f"must be a path or several paths, got {shown(given)}", field=name
+        ) from None
+    return [_path(name, path) for path in several]
 
 
 def _path(name: str, given: Any) -> PathLike:
@@ -272,4 +298,6 @@ def _path(name: str, given: Any) -> PathLike:
     path: Any = os.fspath(given) if isinstance(given, (str, os.PathLike)) else None
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError(f"must be a path, got {shown(given)}", field=name)
+    if name != "corpus":  # which may be a text by mistake
+        require_possible(path, name)
     return path

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
+import difflib
+import functools
+import inspect
 import math
 import numbers
 import operator
 import re
 import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from charrnn.errors import ConfigError
 
 Cell = Literal["lstm", "gru", "rnn"]
 Nonlinearity = Literal["tanh", "relu"]
 OptimizerName = Literal["muon", "adamw"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 StoredPrecision = Literal["float32", "float16", "int8"]
 """Of the weights in a page; it computes in float32."""
 ExportFormat = Literal["html", "npz", "json"]
@@ -40,6 +44,9 @@ MAX_MEMBERS = 64
 MAX_WIDTH = 1 << 16
 MAX_COUNT = 10**12
 """Of steps and characters: more than any machine gets through."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+SHORTEST_FORM = 3
+"""Letters that two names must share at their beginning for one to be a form of the other."""
 SHOWN_VALUE = 60
 """Characters of a wrong value that a message shows."""
 
@@ -152,6 +159,40 @@ def typed(name: str, value: Any, hint: Any) -> Any:
         return value
     kinds = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
     raise ConfigError(f"must be {kinds[hint]}, got {shown(value)}", field=name)
+
+
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """Return the name that is likely meant by one that is not known: an abbreviation, a longer or
+    shorter form, a part, the initials, or a misspelling."""
+    names = {name.strip("-").replace("-", "_").lower(): name for name in known}
+    wanted = given.strip("-").replace("-", "_").lower()
+    for name, original in names.items():
+        short, long = sorted((wanted, name), key=len)
+        parts = name.split("_")
+        initials = "".join(part[:1] for part in parts)
+        is_form = len(short) >= SHORTEST_FORM and long.startswith(short)
+        if is_form or wanted in (*parts, initials if len(parts) > 1 else name):
+            return original
+    return next((names[n] for n in difflib.get_close_matches(wanted, names, 1, 0.75)), None)
+
+
+def named_keywords(function: Function) -> Function:
+    """Let a function say which keyword is meant by one that it does not have.
+
+    Its callers get a `ConfigError` that names the likely one, instead of a TypeError.
+    """
+    known = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in known:
+                likely = closest(name, known)
+                hint = "" if likely is None else f": did you mean {likely}?"
+                raise ConfigError(f"there is no setting called {shown(name)}{hint}")
+        return function(*arguments, **keywords)
+
+    return cast(Function, checked)
 
 
 def shown(value: Any) -> str:

@@ -14,9 +14,16 @@ from charrnn.config import ModelConfig, TrainingConfig, Unit
 Reason = Literal["time", "epochs", "steps", "rising loss", "interrupted"]
 """Why a run ended: the limit that was reached, a validation loss that kept rising, or the user."""
 Judgement = Literal[
-    "interrupted", "no validation", "little validation", "not learned", "overfits", "sound"
+    "interrupted",
+    "worse than chance",
+    "no validation",
+    "unknown validation",
+    "little validation",
+    "not learned",
+    "overfits",
+    "sound",
 ]
-Advice = Literal["more training", "dropout"]
+Advice = Literal["more training", "dropout", "more text", "lower rate"]
 """What was measured to help in the situation: `benchmarks/verdicts.py`."""
 
 
@@ -34,6 +41,14 @@ class Verdict:
     """Validation loss at the end, above the lowest of the run."""
     n_val: int = 0
     """Characters of the validation text."""
+    unknown_share: float = 0.0
+    """Share of them that the model does not know."""
+    train_loss: float | None = None
+    """On the training text, measured like the validation loss: without dropout."""
+    loss: float = 0.0
+    """Loss at the end of a run that is worse than chance."""
+    chance: float = 0.0
+    """That of choosing each character at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +64,12 @@ class Started:
     files_read: int
     files_left_out: int
     """Files of the directories that were passed over."""
+    left_out: tuple[str, ...] = ()
+    """The first of them."""
     n_copies: int
     """Files of the training text with the bytes of another one."""
+    copies: tuple[str, ...] = ()
+    """The first of them."""
     batch_size: int
     """Batch rows used: fewer than asked for if the text is short."""
     bptt: int
@@ -58,8 +77,14 @@ class Started:
     device: str
     dtype: str
     run: Path
+    name_taken: Path | None = None
+    """The directory of the name asked for, which another run has."""
     resumed_at: int
     """Steps already taken; 0 for a new run."""
+    resumed_s: float = 0.0
+    """Seconds already used."""
+    resumed_epochs: float = 0.0
+    """Epochs already done."""
     late_s: float
     """Seconds by which a time limit will be exceeded because preparing took more than half of
     it."""
@@ -71,6 +96,8 @@ class Started:
     """Validation documents that are also training documents."""
     looks_like_list: bool
     """One long text that seems to be one document a line."""
+    lacking: str = ""
+    """The operator of torch for lack of which a GPU was passed over for the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +158,19 @@ class RolledBack:
 
     exploded_at: int
     step: int
+    rate_scale_before: float = 1.0
+    """Factor of all learning rates until now."""
     rate_scale: float
-    """Factor of all learning rates from now on."""
+    """The same from now on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsHalved:
+    """The device's memory was too small for a step: the run continues from its last saved state."""
+
+    step: int
+    batch_size: int
+    """Batch rows from now on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,4 +200,14 @@ class Finished:
     verdict: Verdict
 
 
-Event = Started | Progressed | Evaluated | Sampled | LossRises | RolledBack | Stopping | Finished
+Event = (
+    Started
+    | Progressed
+    | Evaluated
+    | Sampled
+    | LossRises
+    | RolledBack
+    | RowsHalved
+    | Stopping
+    | Finished
+)

@@ -16,6 +16,7 @@ from charrnn.config import (
     SamplingConfig,
     StoredPrecision,
     fresh_seed,
+    named_keywords,
     shown,
     typed,
 )
@@ -94,6 +95,7 @@ class CharModel:
 
     # writing
 
+    @named_keywords
     def start(
         self,
         prompt: str = "",
@@ -141,6 +143,7 @@ class CharModel:
         ]
         return layers[0] == layers[1] and start.logits.shape == (len(self.saved.vocabulary),)
 
+    @named_keywords
     def stream(
         self,
         prompt: str = "",
@@ -208,6 +211,7 @@ class CharModel:
         **options: Unpack[SamplingOptions],
     ) -> list[Sample]: ...
 
+    @named_keywords
     def sample(
         self,
         prompt: str = "",
@@ -265,6 +269,7 @@ class CharModel:
 
     # scoring
 
+    @named_keywords
     def scorer(
         self, *, eos: bool | None = None, on_unknown: OnUnknown = "unk", context: str = ""
     ) -> Scorer:
@@ -290,6 +295,7 @@ class CharModel:
             normalize=self.saved.text.normalize,
         )
 
+    @named_keywords
     def score(
         self,
         text: str,
@@ -308,6 +314,7 @@ class CharModel:
         rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context)
         return score_pieces(rules, [text], text=text)
 
+    @named_keywords
     def score_many(
         self,
         texts: Iterable[str],
@@ -335,6 +342,7 @@ class CharModel:
             score_many(self.scorer(eos=eos, on_unknown=on_unknown, context=context), several)
         )
 
+    @named_keywords
     def char_scores(
         self,
         text: str,
@@ -364,6 +372,7 @@ class CharModel:
 
     # for others
 
+    @named_keywords
     def export(
         self,
         out: str | os.PathLike[str] | None = None,
@@ -400,11 +409,12 @@ class CharModel:
             precision=(precision, StoredPrecision),
             force=(force, bool),
         )
-        if not isinstance(out, str | os.PathLike | None):
+        where: Any = os.fspath(out) if isinstance(out, os.PathLike) else out
+        if not isinstance(where, str | None) or where == "":
             raise ConfigError(f"must be a path, got {shown(out)}", field="out")
         return write_export(
             self.saved,
-            None if out is None else Path(out),
+            None if where is None else Path(where),
             path=self.path,
             format=format,
             title=title,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
@@ -23,6 +24,8 @@ EOS_ID = 1
 FIRST_CHARACTER_ID = 2
 MAX_CODE_POINT = 0x10FFFF
 BYTES = "".join(map(chr, range(256)))
+NAMED = 5
+"""Unknown characters that are named in a message."""
 
 _NAMES = {
     "\n": "a line end",
@@ -37,15 +40,27 @@ Ids = NDArray[np.unsignedinteger[Any]]
 
 
 class Unknown(NamedTuple):
-    """One character of a text that the vocabulary lacks."""
+    """A character of a text that the vocabulary lacks."""
 
     character: str
     position: int
-    """Characters before it in the text."""
+    """Characters of the text before its first occurrence."""
+    times: int = 1
+    """How often it occurs."""
 
     def __str__(self) -> str:
         """Name the character and its place."""
-        return f"{name_of(self.character)} at position {self.position}"
+        return self.described()
+
+    def described(self, text: str = "") -> str:
+        """Name the character and its place, counted from 1 as lines are.
+
+        Args:
+            text: the name of the text that it first occurs in.
+        """
+        first, again = (" first", f" (×{self.times:,})") if self.times > 1 else ("", "")
+        where = f" of {text}" if text else ""
+        return f"{name_of(self.character)}{first} at position {self.position + 1:,}{where}{again}"
 
 
 class Vocabulary:
@@ -138,14 +153,10 @@ class Vocabulary:
         return ("�", "", *self.characters)
 
     def unknown(self, text: str) -> list[Unknown]:
-        """Return the first occurrence of every character of `text` that has no id."""
+        """Return every character of `text` that has no id, in the order of first occurrence."""
         known = set(self.characters)
-        seen: dict[str, int] = {}
-        if not known.issuperset(text):
-            for position, character in enumerate(text):
-                if character not in known:
-                    seen.setdefault(character, position)
-        return [Unknown(c, p) for c, p in seen.items()]
+        counts = Counter(c for c in text if c not in known)
+        return [Unknown(c, text.index(c), n) for c, n in counts.items()]
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready record."""
@@ -216,7 +227,7 @@ class Encoded(NamedTuple):
     n_unknown_bytes: int
     """Size in UTF-8 of the unknown characters that became UNK."""
     unknown: tuple[Unknown, ...]
-    """First occurrence of each unknown character, left out or not."""
+    """Each unknown character, left out or not."""
 
 
 def encode_known(
@@ -248,7 +259,9 @@ def encode_known(
     is_unknown = ids == UNK_ID
     if not is_unknown.any():
         return Encoded(text, ids, n_bytes, 0, 0, ())
-    unknown = tuple(Unknown(c, at + offset) for c, at in vocabulary.unknown(text))
+    unknown = tuple(
+        one._replace(position=one.position + offset) for one in vocabulary.unknown(text)
+    )
     if on_unknown == "error":
         raise UnknownCharacterError(
             f"{what} has characters the model has never seen: {list_unknown(unknown)}; leave them "
@@ -281,9 +294,15 @@ def name_of(character: str) -> str:
     return f"{name} ({code})"
 
 
-def list_unknown(unknown: Sequence[Unknown]) -> str:
-    """Name the first few of some unknown characters."""
-    return ", ".join(map(str, unknown[:5])) + (", …" if len(unknown) > 5 else "")
+def list_unknown(unknown: Sequence[Unknown], texts: Mapping[str, str] | None = None) -> str:
+    """Name the first few of some unknown characters.
+
+    Args:
+        unknown: which.
+        texts: by character, the name of the text that its position is in, if there are several.
+    """
+    named = [one.described((texts or {}).get(one.character, "")) for one in unknown[:NAMED]]
+    return ", ".join(named) + ", …" * (len(unknown) > NAMED)
 
 
 class Decoder:

@@ -25,12 +25,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+from recipe import write_atomically
 
 Item = TypeVar("Item")
 
@@ -144,17 +145,6 @@ def minimal_pairs(
             )
         for one in drawn.values():
             yield one.text(), one.text(agrees=False), f"distance-{distance}"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all or nothing, so that an interrupted build leaves no half corpus behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

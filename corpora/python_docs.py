@@ -11,13 +11,10 @@ this script lists sizes and hashes for the versions that were measured.
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-DEFAULT_OUT = Path(__file__).resolve().parent / "python-docs.txt"
+from recipe import RecipeError, finish, options
 
 
 def build(topics: Mapping[str, str]) -> str:
@@ -26,37 +23,19 @@ def build(topics: Mapping[str, str]) -> str:
     return "\n\n\n".join(dict.fromkeys(text.strip("\n") for text in tidy)) + "\n"
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all or nothing, so that an interrupted build leaves no half corpus behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+def own_topics() -> Mapping[str, str]:
+    """The topics of the running Python."""
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        from pydoc_data.topics import topics
+    except ImportError:
+        raise RecipeError("this Python was installed without its help topics.") from None
+    return topics
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the options, write the file, return the exit code."""
-    parser = argparse.ArgumentParser(description="Build a corpus from Python's own help topics.")
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT, help="file to write (default: beside this script)"
-    )
-    out: Path = parser.parse_args(arguments).out
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:
-        print("python-docs: this Python was installed without its help topics.", file=sys.stderr)
-        return 1
-    data = build(topics).encode("utf-8")
-    try:
-        write_atomically(out, data)
-    except OSError as error:
-        print(f"python-docs: cannot write {out}: {error.strerror or error}.", file=sys.stderr)
-        return 1
-    print(f"{out}: {len(data):,} bytes.")
-    return 0
+    parser = options("Build a corpus from Python's own help topics.", "python-docs.txt")
+    return finish("python-docs", parser.parse_args(arguments).out, lambda: build(own_topics()))
 
 
 if __name__ == "__main__":

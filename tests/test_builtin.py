@@ -132,7 +132,7 @@ def test_what_it_writes_is_the_product_alone(charrnn, saved):
     written = CharModel(saved).sample(length=20, seed=1).text
     assert result.out.rstrip("\n") == written.rstrip("\n")
     rows = charrnn("score", "Good morrow", "worrom dooG").out.splitlines()
-    assert [row.split("\t")[0] for row in rows] == ["text", "Good morrow", "worrom dooG"]
+    assert [row.split("\t")[1] for row in rows] == ["text", "Good morrow", "worrom dooG"]
     good, bad = (float(row.split("\t")[rows[0].split("\t").index("logprob")]) for row in rows[1:3])
     assert good > bad
 

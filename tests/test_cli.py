@@ -25,6 +25,7 @@ from conftest import ACTIVE, COMMENTARY, CRASH, OUTPUT_VARIABLES, Result
 from charrnn import config
 from charrnn.cli.app import COMMANDS
 from charrnn.display.terminal import wrapped
+from charrnn.events import Evaluated
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.vocab import Vocabulary
 
@@ -130,7 +131,7 @@ def test_a_setting_out_of_range(charrnn, text, tmp_path, option, value, message)
     [
         (("--temp", "-1"), "--temp must be at least 0, got -1.0"),
         (("--temp", "nan"), "--temp must be finite, got nan"),
-        (("--temp", "0,5"), "--temp may mean 0.5 or 0 and 5: write a decimal point"),
+        (("--temp", "0,5"), "--temp has 0,5, which may mean 0.5 or 0 and 5: write a decimal"),
         (("--temp", "1,5,2"), "or --temp 1 --temp 5 --temp 2"),
         (("--temp", "0.5", "--greedy"), "--greedy is --temp 0: give one of the two"),
         (("--top-p", "0,9"), "invalid value for '--top-p': must be a number, with a decimal point"),
@@ -154,7 +155,7 @@ def test_a_setting_out_of_range(charrnn, text, tmp_path, option, value, message)
         (("--prompt", "a", "--prompts", "x"), "exclude each other"),
         (("--interactive",), "--interactive needs a terminal"),
         (("--nonsense",), "no such option: --nonsense"),
-        (("surplus",), "a model is named twice, surplus and missing: name one"),
+        (("surplus",), "there is no model 'surplus'; a text to continue comes after"),
     ],
 )
 def test_a_sampling_option_out_of_range(charrnn, arguments, message):
@@ -203,7 +204,7 @@ def test_the_letters_of_a_choice_may_be_capitals(charrnn, text, tmp_path):
         (("compare", "builtin", "builtin"), "nothing to score"),
         (("pairs",), "missing argument"),
         (("pairs", "file", "runs/x"), "(runs/x): a model is named with -m"),
-        (("sample", "once upon"), "there is no model once upon; a text to continue comes after"),
+        (("sample", "once upon"), "there is no model 'once upon'; a text to continue comes after"),
         (("info", "a", "-m", "b"), "a model is named twice"),
         (("merge", "-m", "a"), "no such option: -m: a model is named without it here"),
         (("train", "x", "--glob"), "option '--glob' requires an argument"),
@@ -243,14 +244,14 @@ def test_a_file_that_is_not_a_model(charrnn, text, tmp_path, command):
 
 def test_unknown_characters_in_a_prompt_are_named(charrnn, tiny_model_path):
     result = charrnn("sample", "-m", tiny_model_path, "--prompt", "a€b\t€")
-    result.assert_one_error(1, "'€' (U+20AC) at position 1", "(U+0009) at position 3")
+    result.assert_one_error(1, "'€' (U+20AC) first at position 2 (×2)", "(U+0009) at position 4")
     assert result.out == ""
 
 
 def test_nothing_to_resume(charrnn, text):
     charrnn("train", "--resume").assert_one_error(1, "nothing to resume")
     charrnn("train", "--resume", "--name", "lost").assert_one_error(1, "there is no run in")
-    charrnn("train", text, "--resume").assert_one_error(1, "no unfinished run of the text in")
+    charrnn("train", text, "--resume").assert_one_error(1, "no run of the text in")
 
 
 @POSIX
@@ -413,7 +414,7 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path, name)
     assert "Interrupted" in stopped.err
     assert "charrnn sample -m out" in stopped.err
     assert "charrnn train --resume --out out" in stopped.err
-    assert stopped.err.endswith("charrnn: interrupted\n")
+    assert stopped.err.endswith("charrnn train --resume --out out\n")
     step = load_model(tmp_path / "out" / "model.safetensors").training["step"]
     assert 0 < step < 800
 
@@ -439,6 +440,67 @@ def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path, name)
     model = (tmp_path / "out" / "model.safetensors").read_bytes()
     charrnn("train", text, *options).assert_one_error(1, "already holds a run")
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == model
+
+
+def test_a_second_ctrl_c_says_what_is_kept(charrnn, text, tmp_path, monkeypatch):
+    from charrnn.training.trainer import Trainer
+
+    run = Trainer.run
+
+    def stopped_twice(self):
+        for event in run(self):
+            yield event
+            if isinstance(event, Evaluated):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", stopped_twice)
+    result = charrnn("train", text, "--out", "out", "--steps", 20, *TRAIN)
+    assert result.code == 130
+    *_, kept, again = result.err.splitlines()
+    assert re.fullmatch(
+        r"Stopped at once: what was saved at step \d+ is kept, with the best model until then\.",
+        kept,
+    )
+    assert again == "To continue from there: charrnn train --resume --out out"
+    monkeypatch.undo()
+    assert charrnn("train", "--resume", "--out", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("list", "--csv"), "--format tsv"),
+        (("list", "--json"), "--format jsonl"),
+        (("sample", "--temperature", "1"), "--temp"),
+        (("train", "--learning-rate", "1"), "--lr"),
+        (("train", "--batch-size", "1"), "--batch"),
+        (("train", "--epoch", "1"), "--epochs"),
+        (("train", "--csv"), None),
+        (("train", "--xylophone"), None),
+    ],
+)
+def test_an_option_that_does_not_exist_names_the_one_that_is_meant(charrnn, arguments, meant):
+    result = charrnn(*arguments)
+    result.assert_one_error(2)
+    assert "possible options" not in result.err.lower()
+    if meant is None:
+        assert "did you mean" not in result.err
+    else:
+        assert result.err.endswith(f": did you mean {meant}?\n")
+
+
+def test_a_finished_run_of_the_text_comes_with_its_command(charrnn, text):
+    charrnn("train", text, "--steps", 2, *TRAIN)
+    result = charrnn("train", text, "--resume", "--steps", 3)
+    result.assert_one_error(1, "there is no unfinished run of the text in ")
+    command = f"charrnn train --resume --out runs/{text.stem} --time 10m\n"
+    assert result.err.endswith(f"to train the finished one further: {command}")
+
+
+def test_the_help_calls_values_by_words(charrnn):
+    for command in ("train", "sample", "score", "list", "merge", "compare", "pairs", "info"):
+        shown = charrnn(command, "--help").out
+        assert not re.search(r"<(bool|int|float|str|Path|list)|list\[|\{[A-Z]", shown), command
 
 
 def test_training_on_an_ascii_terminal_without_utf8(charrnn, text, tmp_path):
@@ -616,8 +678,8 @@ def test_scores_in_a_pipe_are_tab_separated(charrnn, tiny_model_path):
     result = charrnn("score", "-m", tiny_model_path, "the key", "ab\\", "é?")
     assert result.code == 0
     header, *rows = [line.split("\t") for line in result.out.splitlines()]
-    assert header[:3] == ["text", "n_chars", "n_bytes"]
-    assert [row[0] for row in rows] == ["the key", "ab\\", "é?"]
+    assert header[:4] == ["number", "text", "n_chars", "n_bytes"]
+    assert [row[1] for row in rows] == ["the key", "ab\\", "é?"]
     assert all(len(row) == len(header) for row in rows)
     columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
     assert columns["n_chars"] == ["7", "3", "2"]
@@ -823,8 +885,8 @@ def test_a_dead_stderr_ends_nothing(tiny_model_path, tmp_path):
 
 
 def test_a_long_message_is_cut(charrnn):
-    result = charrnn("sample", "-m", "x" * 100_000)
-    assert result.code == 1
+    result = charrnn("sample", "--" + "x" * 100_000)
+    assert result.code == 2
     assert len(result.err) < 1200
 
 
@@ -895,3 +957,19 @@ def test_a_path_in_a_message_keeps_its_blanks(charrnn, text, tmp_path):
     make.mkdir()
     (make / "model.safetensors").write_bytes(b"mine")
     charrnn("train", text, "--out", "x  y").assert_one_error(1, "x  y already holds a run")
+
+
+@POSIX
+@pytest.mark.parametrize("option", ["--prompts", "--prompt-file", "--check-novelty"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_samples_are_not_written_into_what_is_read(tiny_model_path, tmp_path, option, inside):
+    read = tmp_path / "texts" / "read.txt"
+    read.parent.mkdir()
+    read.write_text("the\n" * 5)
+    given = read.parent if inside and option == "--check-novelty" else read
+    with open(read, "ab") as out:
+        result = end(
+            start("sample", "-m", tiny_model_path, option, given, cwd=tmp_path, stdout=out)
+        )
+    result.assert_one_error(2, "read.txt, which is read")
+    assert read.read_text() == "the\n" * 5

@@ -16,11 +16,12 @@ from conftest import CHARACTERS, TINY_RUN
 from charrnn.cli.sample import MAX_NUM, _Draw, _Prompts
 from charrnn.config import SamplingConfig, TextConfig
 from charrnn.corpus import sources
-from charrnn.display.sample import show_samples, show_stream
+from charrnn.display.sample import show_samples, show_stream, tell_blank
 from charrnn.model import CharModel
 from charrnn.sampling.batch import BATCH_SIZE
 from charrnn.sampling.writer import Request, Sample
 from charrnn.storage.model_file import save_model
+from charrnn.vocab import EOS_ID
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_an_unknown_character_in_one_of_many_prompts(sample, tmp_path, num):
     options = ("--format", "jsonl", "--num", num)
     first = sample("-p", "abc", *options).out
     file = sample("--prompts", "prompts", *options)
-    file.assert_one_error(1, "line 2 of prompts has characters", "'☃' (U+2603) at position 1")
+    file.assert_one_error(1, "line 2 of prompts has characters", "'☃' (U+2603) at position 2")
     assert file.out == ""
     pipe = sample("--prompts", "-", *options, stdin=given.encode())
     pipe.assert_one_error(1, "line 2 of standard input has", "set --on-unknown to unk or skip")
@@ -116,7 +117,7 @@ def test_a_prompt_too_long_to_be_held_in_memory(sample, tmp_path, monkeypatch, o
 def test_unknown_characters_of_a_prompt(sample):
     refused = sample("--prompt", "a☃b")
     refused.assert_one_error(
-        1, "the prompt has characters", "'☃' (U+2603) at position 1", "set --on-unknown to unk or"
+        1, "the prompt has characters", "'☃' (U+2603) at position 2", "set --on-unknown to unk or"
     )
     skipped = sample("--prompt", "a☃b", "--on-unknown", "skip", "--no-echo")
     assert skipped.out == sample("--prompt", "ab", "--no-echo").out
@@ -134,7 +135,7 @@ def test_copies_are_reported(sample, tmp_path):
     assert record["is_whole_document"] is False
     plain = sample("--check-novelty", "corpus")
     assert plain.out == written
-    assert "the longest passage has 20" in plain.err
+    assert "copied:" not in plain.err, "so short a text may be anybody's"
 
 
 def test_no_stream_writes_the_same(sample):
@@ -212,7 +213,7 @@ def test_new_samples_only(charrnn, tiny_model, tmp_path):
     marked = charrnn(*given, "--num", 100, "--check-novelty", "corpus")
     whole = [one["is_whole_document"] for one in records(marked)]
     assert 0 < sum(whole) < 100
-    assert f"of 100 samples {sum(whole)} are whole documents of the corpus" in marked.err
+    assert f"of 100 samples, {sum(whole)} are whole documents of the corpus: " in marked.err
     new = records(charrnn(*given, "--num", 5, "--check-novelty", "corpus", "--new-only"))
     assert [one["index"] for one in new] == [k for k in range(100) if not whole[k]][:5]
     greedy = charrnn(*given, "--greedy").out
@@ -282,7 +283,7 @@ def test_an_interrupt_leaves_whole_characters_and_ends_the_line(monkeypatch, way
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(pipe), "utf-8"))
     text = "a中😀" * 3000
     sample = Sample(text="b", prompt=text, seed=1, index=0, temperature=1.0, stop_reason="length")
-    samples = partial(show_samples, [(sample, None)], echo=True, labelled=False, raw=False)
+    samples = partial(show_samples, [(sample, None)], echo=True, labels=None, raw=False)
     write = {
         "streamed": partial(show_stream, "b", text, raw=False),
         "whole": partial(samples, as_json=False),
@@ -294,3 +295,105 @@ def test_an_interrupt_leaves_whole_characters_and_ends_the_line(monkeypatch, way
     out = b"".join(pipe.written).decode()
     assert out.endswith("\n")
     assert out.rstrip("\n") in text or way == "json"
+
+
+def quiet(number):
+    """A sample that is blank."""
+    return Sample(
+        text=" \n"[:number], prompt="", seed=1, index=0, temperature=1.0, stop_reason="eos"
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("--no-stream",), ("--num", 3), ("--stop", "a")])
+def test_why_nothing_can_be_seen_of_a_sample(charrnn, tiny_model, tmp_path, options):
+    weights = {**tiny_model.weights, "output.bias": tiny_model.weights["output.bias"].copy()}
+    stopped = "--stop" in options
+    most = EOS_ID if not stopped else tiny_model.vocabulary.encode("a")[0]
+    weights["output.bias"][most] = 50
+    save_model(tmp_path / "quiet", dataclasses.replace(tiny_model, weights=weights))
+    given = ("sample", "quiet", "--seed", 1, *options)
+    if "--num" in options:
+        told = "3 of 3 samples are blank: the model ended the text at once; --min-length 120 keeps"
+    elif stopped:
+        told = "the stop text came after 0 characters; another --stop or --seed gives more"
+    else:
+        told = "the model ended the text after 0 characters; --min-length 120 keeps it writing"
+    assert told in charrnn(*given).err
+    advised = charrnn(*given, "--min-length", 120, "-n", 130).err
+    assert ("after 0 characters" in advised) == stopped
+    assert "blank" not in charrnn("sample", "quiet", "--format", "jsonl").err
+    names = dataclasses.replace(tiny_model, weights=weights, text=TextConfig(documents="line"))
+    save_model(tmp_path / "names", names)
+    if not stopped:
+        assert "; --min-length 1 keeps it" in charrnn("sample", "names", *options).err
+
+
+def test_blank_samples_are_told_by_what_they_have(capsys):
+    show_samples([(quiet(2), None)], as_json=False, echo=True, labels=None, raw=False)
+    assert "after 2 characters of white space; --min-length" in capsys.readouterr().err
+    show_samples([(quiet(1), None)], as_json=False, echo=True, labels=None, raw=False)
+    assert "after 1 character of white space; --min-length" in capsys.readouterr().err
+    tell_blank(" x", "eos", in_documents=False)
+    tell_blank("", "length", in_documents=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_labels_have_what_differs(sample, tmp_path):
+    (tmp_path / "prompts").write_text("abc\n\n" + "x" * 60 + "\n\n")
+
+    def labels(*options):
+        return [line for line in sample(*options).out.splitlines() if line.startswith("──")]
+
+    assert labels("--num", 2) == ["── 1 ──", "── 2 ──"]
+    assert labels("--temp", "0.5,1.5")[1] == "── 2 · temperature 1.5 ──"
+    prompts = labels("--prompts", "prompts")
+    assert prompts == [
+        "── 1 · 'abc' ──",
+        "── 2 · '' ──",
+        f"── 3 · '{'x' * 40}…' ──",
+        "── 4 · '' ──",
+    ]
+    both = labels("--prompts", "prompts", "--temp", "1.5,0.5")
+    assert both[1] == "── 2 · 'abc' · temperature 0.5 ──"
+    told = "2 prompts are empty, first line 2 of prompts: nothing is continued there"
+    assert told in sample("--prompts", "prompts").err
+    stdin = sample("--prompts", "-", stdin=b"a\n\n")
+    assert "line 2 of standard input is empty: nothing is continued there" in stdin.err
+    assert "empty" not in sample().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--prompt", "-"), "standard input, which is --prompt-file -, or the text -, which is"),
+        (("--temp", "0.3,0,7"), "--temp has 0,7, which may mean 0.7 or 0 and 7: write a decimal"),
+        (("--temp", "0,5"), "--temp 0 --temp 5"),
+        (("--temp", "0.5,1,2"), "--temp 0.5 --temp 1 --temp 2"),
+    ],
+)
+def test_what_may_mean_two_things_is_refused(sample, options, message):
+    sample(*options).assert_one_error(2, message)
+
+
+def test_what_may_be_meant_otherwise_gets_a_hint(charrnn, sample, tmp_path):
+    (tmp_path / "my poem").write_text("abc")
+    assert "the content of that file is --prompt-file 'my poem'" in sample("-p", "my poem").err
+    assert sample("-e", "-p", "\\u002d", "--on-unknown", "skip").code == 0
+    assert sample("--temp", "0.5,1").code == 0
+    for words in (("ROMEO:",), ("ROMEO:", "-m", "builtin")):
+        refused = charrnn("sample", *words)
+        refused.assert_one_error(2, "there is no model 'ROMEO:'; a text to continue comes after")
+    assert "temperature 0 always writes the same text: --num 2 repeats it" in sample(
+        "--greedy", "--num", 2
+    ).err  # fmt: skip
+    assert "always writes" not in sample("--greedy").err
+
+
+def test_the_end_of_the_last_line_of_a_prompt_file_is_no_part_of_it(sample):
+    for stdin, prompt in ((b"abc\n", "abc"), (b"abc\r\n", "abc"), (b"abc\n\n", "abc\n")):
+        assert sample("--prompt-file", "-", stdin=stdin).out == sample("-p", prompt).out
+
+
+def test_a_prompt_without_its_option_gets_a_hint(charrnn):
+    refused = charrnn("sample", "-n", 20, "Dear", "Sir")
+    refused.assert_one_error(2, "(Sir): a text to continue comes after --prompt, in quotes")

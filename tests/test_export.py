@@ -252,6 +252,8 @@ def test_a_run_becomes_a_page(charrnn, tmp_path, unit, documents):
 def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
     (tmp_path / "empty").write_text("")
     (tmp_path / "page.html").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.safetensors").write_bytes(b"mine")
     model = ("-m", tiny_model_path)
     for given, said in (
         (("-m", "nowhere"), "nowhere"),
@@ -260,6 +262,10 @@ def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
         ((*model, "-o", "."), "--out names a folder"),
         ((*model, "-o", tiny_model_path, "--force"), "--out names the model itself"),
         ((*model, "-o", "page.html/x.html"), "page.html"),
+        ((*model, "-o", "page.html", "--force", "--text", "page.html"), "which --text reads"),
+        ((*model, "-o", "run/model.safetensors", "--force"), "in the directory of a run"),
+        ((*model, "-o", "run/page.html"), "in the directory of a run"),
+        ((*model, "-o", "x" * 300), "--out is too long"),
         ((*model, "--text", "empty"), "empty is empty"),
         ((*model, "--text", "nowhere"), "nowhere"),
         ((*model, "--format", "npz", "--title", "x"), "--title is for the page"),
@@ -270,7 +276,8 @@ def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
         assert result.code in (1, 2)
         assert said in result.err.splitlines()[-1]
     assert (tmp_path / "page.html").read_text() == "mine"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "page.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "page.html", "run"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
 
 
 def test_a_model_without_probabilities_is_not_written(charrnn, tmp_path):
@@ -287,6 +294,10 @@ def test_a_model_without_probabilities_is_not_written(charrnn, tmp_path):
     "wrong",
     [
         {"out": 3},
+        {"out": ""},
+        {"out": "x" * 300},
+        {"out": "a\0b"},
+        {"out": "\ud800"},
         {"format": "pdf"},
         {"title": 3},
         {"prompt": None},

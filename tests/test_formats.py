@@ -14,6 +14,7 @@ import pytest
 from conftest import TINY_RUN
 from hypothesis import given
 from hypothesis import strategies as st
+from texts import english
 
 from charrnn.display.records import Records
 
@@ -39,6 +40,7 @@ def records_of(out):
 
 REPORTS = {
     "score": [
+        ("score", "a", "the key", "--sort"),
         ("score", "the key", 'a "quoted"\ttext\n', "", "é?", " x "),
         ("score", "a", "--total"),
     ],
@@ -167,3 +169,34 @@ def test_a_terminal_gets_no_control_characters_from_records(charrnn, tiny_model_
         shown = charrnn(*given, terminals=("stdout",)).out
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", shown)
     assert rows_of(charrnn(*given[:-1], "tsv").out)[0]["text"] == text
+
+
+@pytest.mark.parametrize("report", ["--per-char", "--per-word"])
+def test_records_can_be_joined_by_the_number_of_the_text(charrnn, tiny_model_path, report):
+    texts = ("a long text", "", "the key", "the key", "a")
+    given = ("score", "-m", tiny_model_path, *texts, "--format", "jsonl")
+    ranked = records_of(charrnn(*given, "--sort").out)
+    assert [one["text"] for one in ranked] == [texts[one["number"] - 1] for one in ranked]
+    assert sorted(one["number"] for one in ranked) == [1, 2, 3, 4, 5]
+    parts = records_of(charrnn(*given, report).out)
+    for one in ranked:
+        mine = [part["logprob"] for part in parts if part["text_number"] == one["number"]]
+        assert math.fsum(mine) == pytest.approx(one["logprob"], abs=1e-4)
+    (total,) = records_of(charrnn(*given, "--total").out)
+    assert total["number"] is None
+    adapted = records_of(charrnn(*given, "--adapt").out)
+    assert [one["number"] for one in adapted] == [1, 2, 3, 4, 5]
+
+
+def test_how_many_digits_hold(charrnn):
+    """As the page says of two ways to read the same text."""
+    texts = [english(20_000)[k : k + 400] for k in range(0, 20_000, 400)]
+    given = ("score", "-m", "builtin", "--format", "jsonl")
+    together = records_of(charrnn(*given, *texts).out)
+    for text, one in list(zip(texts, together, strict=True))[::10]:
+        (alone,) = records_of(charrnn(*given, text).out)
+        parts = records_of(charrnn(*given, text, "--per-char").out)
+        assert alone["logprob"] == pytest.approx(one["logprob"], abs=1e-4, rel=0)
+        assert math.fsum(p["logprob"] for p in parts) == pytest.approx(
+            one["logprob"], abs=1e-4, rel=0
+        )

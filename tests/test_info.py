@@ -1,20 +1,26 @@
-"""`charrnn info` says how a run went: its verdict, and both of its models."""
+"""`charrnn info`: how a run went, its verdict and both of its models; what a machine has."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import io
+import os
+import platform
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import texts
+import torch
+from conftest import ACTIVE
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import charrnn as package
 from charrnn.cli.info import info
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.display.format import size
@@ -24,6 +30,7 @@ from charrnn.errors import RunError
 from charrnn.events import Verdict
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.runs import RunDirectory
+from charrnn.training import machine
 from charrnn.training.checkpoint import RunFiles
 from charrnn.training.loss import Measured
 from charrnn.training.prepare import prepare_resume, prepare_training
@@ -50,7 +57,7 @@ def shown(path):
     """What `info` prints, without its layout."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        info(path, None)
+        info(path, None, system=False)
     return " ".join(out.getvalue().split())
 
 
@@ -144,9 +151,7 @@ def test_a_run_is_judged_at_its_end_only(prepare):
     trainer = prepare(texts.english(4000), steps=100)
     event = stop_halfway(trainer)
     assert event.verdict.judgement == "interrupted"
-    assert "the run was stopped early, and is judged at its end" in shown(
-        trainer.run_directory.path
-    )
+    assert f"verdict {sentence(event.verdict)}" in shown(trainer.run_directory.path)
     finished = list(prepare_resume([], out=trainer.run_directory.path).run())[-1]
     assert finished.verdict.judgement != "interrupted"
     kept = load_model(trainer.run_directory.model).training["verdict"]
@@ -206,11 +211,11 @@ def test_how_far_a_model_was_trained(capsys):
 def test_figures_name_their_unit(capsys):
     record = {"val_loss_nats": 1.345, "bits_per_char": 3.24, "charrnn": "9.1", "torch": "2.9"}
     shown = rows_of(saved(ByteVocabulary(), record), capsys)
-    assert "validation 1.345 nats/byte (3.24 bits/char)" in shown
+    assert "validation 1.345 nats/byte (1.94 bits/byte, 3.24 bits/char)" in shown
     assert "made by charrnn 9.1, torch 2.9" in shown
     shown = rows_of(saved(ByteVocabulary(), {"val_loss_nats": 1.345}), capsys)
-    assert "validation 1.345 nats/byte" in shown
-    assert "bits" not in shown
+    assert "validation 1.345 nats/byte (1.94 bits/byte)" in shown
+    assert "bits/char" not in shown
     record = {"val_loss_nats": 2.0, "bits_per_char": 2.89, "unknown_share": 0.021}
     shown = rows_of(saved(Vocabulary("ab"), record), capsys)
     assert "validation 2.000 nats/char (2.89 bits/char)" in shown
@@ -366,3 +371,87 @@ def test_how_the_run_was_begun_is_shown(capsys, tmp_path):
     assert "begun 2026-11-25" in out
     assert "command charrnn train 'a b.txt'" in out
     assert "\x1b" not in out
+
+
+# what a machine has
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The directory of the tests is in the home of a user with a name to keep."""
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path.parent))
+    return tmp_path.parent
+
+
+def labelled(shown):
+    """The values of `info --system` by their labels."""
+    lines = [line for line in shown.splitlines() if not line.startswith(" ")]
+    return {line[:15].rstrip(): line[15:] for line in lines}
+
+
+def test_a_bug_report_is_one_paste(charrnn, home, tmp_path):
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "metrics.jsonl").touch()
+    done = charrnn("info", "--system", LANG="\x1b[2Jx")
+    assert (done.code, done.err) == (0, "")
+    facts = labelled(done.out)
+    assert facts["charrnn"] == package.__version__
+    assert facts["Python"].split()[0] == platform.python_version()
+    assert np.__version__ in facts["NumPy"]
+    assert "blas" in facts["NumPy"]
+    assert facts["torch"] == torch.__version__
+    assert all(f"{name} {version(name)}" in facts["libraries"] for name in machine.LIBRARIES[1:])
+    assert platform.machine() in facts["system"]
+    assert f"of {os.cpu_count()} cores, {torch.get_num_threads()} for torch" in facts["threads"]
+    chosen = machine.choose_device("auto")
+    assert f"on {chosen}, in {machine.choose_dtype(chosen, 64)}" in facts["training"]
+    assert facts["runs"] == f"1 in {Path('~', tmp_path.name, 'runs')}"
+    assert str(home) not in done.out
+    assert "stdout utf-8" in facts["encodings"]
+    assert facts["terminals"] == "none"
+    assert "LANG=␛[2Jx" in facts["variables"]
+    assert not ACTIVE.search(done.out)
+
+
+def test_a_bug_report_fits_a_terminal(charrnn, home):
+    everything = dict.fromkeys(machine.VARIABLES[:-1], "value")
+    everything |= {"COLUMNS": "80", "NO_COLOR": "1"}
+    done = charrnn("info", "--system", terminals=("stdout",), **everything)
+    lines = re.sub(r"\x1b\[\d*m", "", done.out).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert labelled("\n".join(lines))["terminals"] == "stdout (80 columns)"
+
+
+def test_a_bug_report_needs_no_torch(charrnn, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    facts = labelled(charrnn("info", "--system").out)
+    assert facts["torch"] == "not installed, and needed for training only"
+    assert "training" not in facts
+
+
+def test_a_torch_that_cannot_be_used_is_told(charrnn, monkeypatch):
+    def load():
+        raise OSError("libc10.so:\nno such file")
+
+    monkeypatch.setattr(machine, "load_torch", load)
+    done = charrnn("info", "--system")
+    assert done.code == 0
+    told = labelled(done.out)["torch"]
+    assert told == f"{version('torch')}, which cannot be used (OSError: libc10.so:↵no such file)"
+
+
+def test_the_gpus_are_named(charrnn, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"GPU number {i}")
+    monkeypatch.setattr(machine, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(machine, "choose_dtype", lambda device, units: "float16")
+    out = charrnn("info", "--system").out
+    assert labelled(out)["training"] == "on cuda, in float16"
+    assert "cuda:0 is GPU number 0" in out
+    assert "cuda:1 is GPU number 1" in out
+
+
+def test_a_bug_report_is_about_no_model(charrnn):
+    charrnn("info", "--system", "runs/one").assert_one_error(2, "--system is about the machine")

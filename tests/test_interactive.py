@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from charrnn import api
-from charrnn.display.interactive import HELP, Conversation
+from charrnn.display.interactive import HELP, Conversation, Proposal
 from charrnn.storage.model_file import save_model
-from charrnn.vocab import Vocabulary
+from charrnn.vocab import EOS_ID, Vocabulary
 
 
 @pytest.fixture
 def converse(charrnn, tiny_model_path):
     """Run the command in a terminal, type the lines, and return what it left."""
 
-    def converse(*lines, options=(), model=tiny_model_path, length=12):
+    def converse(*lines, options=(), model=tiny_model_path, length=12, **variables):
         result = charrnn(
             "sample", "-m", model, "--interactive", "--seed", 1, "-n", length, *options,
             stdin="".join(f"{line}\n" for line in lines).encode(),
-            terminals=("stdin", "stderr"), NO_COLOR="1",
+            terminals=("stdin", "stderr"), NO_COLOR="1", **variables,
         )  # fmt: skip
         assert result.code == 0, result.err
         return result
@@ -53,13 +53,15 @@ def test_a_character_the_model_does_not_know_is_refused_and_nothing_is_lost(conv
     result = converse("abc", "x€y", "/quit")
     assert result.out == "abc\n"
     assert "the text has characters the model has never seen: '€' (U+20AC)" in result.err
-    assert "set --on-unknown to unk or skip" in result.err.replace("\n", " ")
+    told = " ".join(result.err.split())
+    assert "at position 2; type it without them, or begin again with --on-unknown skip" in told
+    assert "leave them out" not in told
     assert converse("x€y", options=["--on-unknown", "skip", "-p", "€"]).out == "€x€y\n"
 
 
 def offered(result):
     """The continuations of each turn."""
-    turns = re.split(r"^\x1b\[1m> ", result.err, flags=re.MULTILINE)
+    turns = re.split(r"^> ", re.sub(r"\x1b\[\d*m", "", result.err), flags=re.MULTILINE)
     return [re.findall(r"^ \d  (.*?) *$", turn, re.MULTILINE) for turn in turns][:-1]
 
 
@@ -92,7 +94,7 @@ def test_the_offer_is_filled_up_and_repeated_only_where_nothing_else_is_found(
     assert len(set(few[0])) == 4
     assert len(set(few[0] + few[1])) == 6
     greedy = converse("", "1", options=["--greedy"], model=few_letters)
-    assert offered(greedy) == [["a" * 12]] * 3
+    assert offered(greedy) == [["a" * 12 + "…"]] * 3
     assert greedy.err.count("No other continuations were found") == 1
     assert greedy.out == "a" * 12 + "\n"
 
@@ -109,10 +111,40 @@ def test_commands_are_explained_and_a_slash_can_be_typed(converse, charrnn):
     assert slashes.out == "/help//a/b\n"
 
 
-def test_numbers_take_what_is_offered_and_are_text_otherwise(converse, tiny_model_path):
+def test_numbers_take_what_is_offered_and_are_text_after_a_space(converse, tiny_model_path):
     taken = proposal(tiny_model_path, "", 3)
-    result = converse(" 4 ", "5", "0", "9" * 5000, options=["--on-unknown", "skip"])
-    assert result.out == f"{taken}50{'9' * 5000}\n"
+    result = converse("4 ", "5", "9" * 5000, " 4", " 50", options=["--on-unknown", "skip"])
+    assert result.out == f"{taken} 4 50\n"
+    told = " ".join(re.sub(r"\x1b\[\d*m", "", result.err).split())
+    hint = "(1 to 4 are offered): with a space before it, a number is added as text"
+    assert f"there is no continuation 5 {hint}" in told
+    assert f"there is no continuation {'9' * 20} {hint}" in told
+
+
+def test_the_temperature_can_be_changed(converse):
+    result = converse("/temp 0", "/temp x", "/temp -1", "1")
+    first, *others = offered(result)
+    assert len(set(first)) == 4
+    assert [len(turn) for turn in others] == [1, 4] or len(others[0]) == 1
+    assert "/temp takes a number: /temp 0.8" in result.err
+    assert "temperature must be" in result.err
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_continuations_end_between_words_and_fit_into_a_line(converse, tiny_model, tmp_path, width):
+    """A model that ends nearly every word after a few letters, and a text now and then."""
+    weights = {**tiny_model.weights, "output.bias": tiny_model.weights["output.bias"].copy()}
+    weights["output.bias"][tiny_model.vocabulary.encode(" ")[0]] += 3.5
+    weights["output.bias"][EOS_ID] = 1
+    save_model(tmp_path / "words", dataclasses.replace(tiny_model, weights=weights))
+    result = converse("", "", "", length=500, model=tmp_path / "words", COLUMNS=str(width))
+    shown = [line for turn in offered(result) for line in turn]
+    assert len(shown) == 16
+    assert {line[-1] for line in shown} == {"…", "∎"}
+    for line in shown:
+        assert len(line) <= width - 4
+        assert line.endswith("∎") or line[-2] in " ↵"
+    assert max(map(len, shown)) > 10
 
 
 def test_escapes_are_read_in_what_is_typed(converse):
@@ -161,7 +193,8 @@ def test_an_interrupt_prints_the_text_so_far(charrnn, tiny_model_path, monkeypat
 
 def test_texts_do_nothing_to_the_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    Conversation().show("a\x1b[2Jb\nc", ["d\x1b]0;x\x07\n"], are_new=True)
+    offer = [Proposal("d\x1b]0;x\x07\n", True)]
+    Conversation().show("a\x1b[2Jb\nc", offer, are_new=True)
     assert Conversation().ask() is None
     shown = capsys.readouterr().err
     assert "a␛[2Jb\nc" in shown

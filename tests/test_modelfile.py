@@ -329,7 +329,7 @@ def test_a_file_that_may_not_be_read_is_there(path, monkeypatch):
 
 
 def test_a_file_that_shrinks_while_it_is_read(path, saved, monkeypatch):
-    config = reference.make_config("lstm", hidden=64)  # more than is read at once
+    config = reference.make_config("lstm", hidden=256)  # more than is read at once
     weights = {k: a.astype(np.float32) for k, a in reference.random_weights(config).items()}
     large = SavedModel(
         config=config, vocabulary=saved.vocabulary, weights=weights, training=TRAINING

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import charrnn
-from charrnn import api
+from charrnn import api, events
 from charrnn.api import SETTINGS
 from charrnn.config import ModelConfig, SamplingConfig
 from charrnn.errors import CharRNNError, ConfigError, CorpusError, ModelFileError, RunError
@@ -36,7 +38,7 @@ def keywords(function):
 
 def test_every_setting_of_a_training_run_is_a_keyword():
     found = keywords(charrnn.train)
-    assert set(found) == {"out", "name", "init", "held_out", *SETTINGS}
+    assert set(found) == {"out", "name", "init", "held_out", "on_event", *SETTINGS}
     assert {found[name] for name in SETTINGS} == {None}
 
 
@@ -173,6 +175,12 @@ TRAINING = [
     ({"held_out": ["a", 5]}, "held_out must be a path, got 5"),
     ({"name": 3}, "name must be a text, got 3"),
     ({"out": "a\0b"}, "out must be a path, got 'a\\x00b'"),
+    ({"out": "x" * 300}, "out is too long for the name of a file: choose another"),
+    ({"out": "\ud800"}, "out is no name that a file can have: '\\ud800'"),
+    (
+        {"held_out": np.array("a")},
+        "held_out must be a path or several paths, got array('a', dtype='<U1')",
+    ),
     ({"glob": 3}, "glob must be texts, got 3"),
     ({"corpus": 5}, "corpus must be a path or several paths, got 5"),
     ({"corpus": b"abc"}, "corpus must be a path or several paths, got b'abc'"),
@@ -187,6 +195,39 @@ def test_a_wrong_setting_of_training(tmp_path, monkeypatch, options, message):
         charrnn.train(**{"corpus": "missing.txt", **options})
     assert str(caught.value) == message
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [
+        ("time", "time_s"), ("hidden", "hidden_size"), ("layers", "num_layers"),
+        ("lr", "learning_rate"), ("sead", "seed"), ("colour", None),
+    ],
+)  # fmt: skip
+def test_a_keyword_that_does_not_exist_names_the_one_that_is_meant(keyword, meant):
+    with pytest.raises(ConfigError) as caught:
+        charrnn.train("missing.txt", **{keyword: 1})
+    hint = "" if meant is None else f": did you mean {meant}?"
+    assert str(caught.value) == f"there is no setting called '{keyword}'{hint}"
+
+
+def test_the_python_interface_is_listed_before_it_is_used():
+    code = "import charrnn, sys; print(dir(charrnn), 'numpy' in sys.modules)"
+    listed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    for verb in ("load", "merge", "resume", "train", "CharModel"):
+        assert repr(verb) in listed
+    assert listed.endswith(" False\n")
+
+
+def test_events_of_a_run_are_told(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    small = {"hidden_size": 8, "batch_size": 4, "bptt": 8, "dtype": "float32"}
+    charrnn.train(text, out="run", steps=2, on_event=seen.append, **small)
+    assert isinstance(seen[0], events.Started)
+    assert isinstance(seen[-1], events.Finished)
+    charrnn.resume("run", steps=2, on_event=seen.append)
+    assert [event.resumed_at for event in seen if isinstance(event, events.Started)] == [0, 2]
 
 
 @pytest.mark.parametrize("text", ["To be, or not to be:\nthat is the question", "word " * 1000])
@@ -250,7 +291,7 @@ def test_what_a_run_is_resumed_with(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = {"hidden_size": 8, "batch_size": 4, "bptt": 8, "dtype": "float32"}
     charrnn.train(text, out="run", steps=2, **small)
-    assert set(keywords(api.resume)) == {"time_s", "epochs", "steps"}
+    assert set(keywords(api.resume)) == {"time_s", "epochs", "steps", "on_event"}
     for limits, message in (
         ({}, "say how much longer it is to train"),
         ({"time_s": "90s"}, "^time_s must be a number of seconds such as 90, got '90s'"),
@@ -282,3 +323,31 @@ def test_what_is_said_in_python_speaks_of_no_options(text, tmp_path, monkeypatch
         with pytest.raises(CharRNNError) as caught:
             charrnn.train(text, **settings, **wrong)
         assert "--" not in str(caught.value).partition("charrnn train")[0]
+
+
+@pytest.mark.parametrize(
+    ("verb", "keyword", "meant"),
+    [
+        ("sample", "temp", "temperature"), ("sample", "topk", "top_k"),
+        ("stream", "temprature", "temperature"), ("score", "unknown", "on_unknown"),
+        ("char_scores", "alternative", "alternatives"), ("start", "context", None),
+        ("score_many", "ctx", None), ("scorer", "contxt", "context"), ("export", "file", None),
+    ],
+)  # fmt: skip
+def test_a_keyword_that_a_model_does_not_have_names_the_one_that_is_meant(
+    model, verb, keyword, meant
+):
+    with pytest.raises(ConfigError) as caught:
+        getattr(model, verb)(**{keyword: 1})
+    hint = "" if meant is None else f": did you mean {meant}?"
+    assert str(caught.value) == f"there is no setting called '{keyword}'{hint}"
+
+
+def test_a_score_shows_what_is_mostly_asked_for(tiny_model):
+    found = CharModel(tiny_model).score("the key€" * 20)
+    shown = repr(found)
+    assert f"bits_per_char={found.bits_per_char:.6g})" in shown
+    assert f"logprob={found.logprob:.6g}" in shown
+    assert "n_unknown=20" in shown
+    assert len(shown) < 200
+    assert "n_unknown" not in repr(CharModel(tiny_model).score("the key"))

@@ -144,7 +144,7 @@ run = new_run("play", out=Path("out"))
 (run.path / "corpus" / "ids.bin").write_bytes(b"half of the te")
 (run.path / "corpus" / ".charrnn-abc.tmp").write_bytes(b"")
 (run.path / ".charrnn-abc.tmp").write_bytes(b"")
-run.write_record({"text": "play"})
+run.write_record({"charrnn": "0.1.0", "started": "2026", "text": "play"})
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -189,7 +189,16 @@ def test_the_next_command_removes_what_killed_ones_left_under_runs(here):
 
 
 @pytest.mark.parametrize(
-    "mine", ["notes.txt", ".notes.tmp", "corpus/notes.txt", "corpus/corpus.json.bak", "last.bin"]
+    "mine",
+    [
+        "notes.txt",
+        ".notes.tmp",
+        "corpus/notes.txt",
+        "corpus/corpus.json.bak",
+        "last.bin",
+        "run.json",
+        "corpus/corpus.json",
+    ],
 )
 def test_files_beside_a_lock_that_was_left_are_not_ours(here, mine):
     make(here / "out" / ".charrnn.lock")
@@ -198,6 +207,45 @@ def test_files_beside_a_lock_that_was_left_are_not_ours(here, mine):
     with pytest.raises(RunError, match="is not empty: choose another"):
         new_run("play", out=here / "out")
     assert path.read_bytes() == (here / "out" / "corpus" / "ids.bin").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("mine", ["run.json", "corpus/corpus.json"])
+def test_other_commands_leave_what_is_called_like_ours(here, mine):
+    make(here / "runs" / "mine" / ".charrnn.lock")
+    path = make(here / "runs" / "mine" / mine)
+    path.write_text('{"started": "my own"}')
+    new_run("play")
+    assert path.read_text() == '{"started": "my own"}'
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ELOOP])
+def test_a_folder_of_runs_that_may_not_be_looked_into_is_told(here, monkeypatch, error):
+    (here / "runs").mkdir()
+    real = os.stat
+
+    def stat(path, *more, **named):
+        if os.fspath(path).startswith("runs"):
+            raise OSError(error, os.strerror(error))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr("charrnn.storage.runs.os.stat", stat)
+    said = f"the folder runs cannot be used: {os.strerror(error).lower()}"
+    for look in (lambda: new_run("play"), list_runs, lambda: find_model(None)):
+        with pytest.raises(StorageError, match=said):
+            look()
+
+
+def test_a_date_that_is_none_hides_no_run(here, monkeypatch):
+    make(here / "runs" / "odd" / "model.safetensors")
+    real = Path.lstat
+
+    def lstat(path):
+        status = list(real(path))
+        status[8] = 10**15
+        return os.stat_result(status)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert [run.started for run in list_runs()] == [""]
 
 
 def test_nothing_is_removed_through_a_link(here):
@@ -222,7 +270,7 @@ def test_a_lock_that_cannot_be_made_leaves_no_folder(here, monkeypatch):
 def test_a_run_that_cannot_begin_leaves_nothing(here):
     run = new_run("play", out=here / "a" / "b")
     make(run.corpus / "ids.bin")
-    run.write_record({"text": "play"})
+    run.write_record({"charrnn": "0.1.0", "started": "2026", "text": "play"})
     run.discard()
     assert list(here.iterdir()) == []
     (here / "mine").mkdir()
@@ -284,7 +332,7 @@ def test_unfinished_runs_come_with_the_newest_first(here):
 
 def test_a_run_that_is_finished_is_told_from_one_that_is_not_there(here):
     make(here / "runs" / "done" / "model.safetensors")
-    with pytest.raises(RunError, match=r"done is finished, there is nothing to resume.*init"):
+    with pytest.raises(RunError, match=r"done has a model and no state.* --init runs/done$"):
         list(unfinished_runs(name="done"))
     with pytest.raises(RunError, match=r"there is no run in .*lost"):
         list(unfinished_runs(out=here / "lost"))
@@ -343,7 +391,10 @@ def listed(here):
 
 def test_runs_are_listed_with_what_is_in_them(here, tiny_model):
     assert list_runs() == []
-    training = {"corpus": {"name": "verse"}, "val_loss_nats": 1.5, "bits_per_char": 2.25}
+    training = {
+        "corpus": {"name": "verse"}, "val_loss_nats": 1.5, "train_loss_nats": 1.4,
+        "bits_per_char": 2.25,
+    }  # fmt: skip
     good = dataclasses.replace(tiny_model, training=training)
     (here / "runs").mkdir()
     for name in ("done", "again", "open", "busy"):
@@ -371,6 +422,7 @@ def test_runs_are_listed_with_what_is_in_them(here, tiny_model):
     done = found["done"]
     assert (done.text, done.started) == ("play", "3026-01-02")
     assert (done.val_loss, done.bits_per_char, done.unit, done.members) == (1.5, 2.25, "char", 1)
+    assert done.train_loss is None
     assert next(iter(found)) == "done", "the newest first"
     assert found["open"].text == "verse"
     assert found["open"].started[:4].isdigit()
@@ -391,6 +443,47 @@ def test_what_strangers_wrote_into_a_run_is_listed_all_the_same(here, tiny_model
     training["corpus"] = {"name": value}
     save_model(here / "runs" / "odd" / "model.safetensors", model)
     assert len(list_runs(here / "runs")) == 1
+
+
+def test_a_training_loss_is_not_listed_as_one_of_validation(here, tiny_model):
+    training = {"val_loss_nats": None, "train_loss_nats": 1.4, "bits_per_char": 2.0}
+    model = dataclasses.replace(tiny_model, training=training)
+    save_model(here / "runs" / "own" / "model.safetensors", model)
+    (own,) = list_runs()
+    assert (own.val_loss, own.train_loss, own.bits_per_char) == (None, 1.4, None)
+
+
+def test_a_folder_that_is_not_there_is_not_an_empty_one(here):
+    assert list_runs() == []
+    with pytest.raises(RunError, match="there is no folder nothing: name one that has runs"):
+        list_runs(Path("nothing"))
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ("play", "did you mean runs/play?"),
+        ("runs/plays", "did you mean runs/play?"),
+        ("runs", "runs is a folder of runs, to be seen with charrnn list"),
+        (".", "runs is a folder of runs, to be seen with charrnn list"),
+        ("verse", "check the path"),
+    ],
+)
+def test_what_is_near_a_path_without_a_model_is_named(here, given, hint):
+    make(here / "runs" / "play" / "model.safetensors")
+    with pytest.raises(ModelFileError) as caught:
+        find_model(given)
+    assert str(caught.value).replace("\\", "/") == f"there is no model at {given}: {hint}"
+
+
+def test_a_run_knows_whose_name_it_could_not_have(here):
+    first = new_run("play")
+    assert first.name_taken is None
+    second = new_run("play")
+    assert second.path.name == "play-2"
+    assert second.name_taken == first.path
+    first.release()
+    second.release()
 
 
 def test_a_model_that_may_not_be_looked_at_is_not_missing(here, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 import os
 import re
@@ -65,21 +66,24 @@ def test_empty_and_unknown_texts(score):
     assert total["logprob"] == pytest.approx(sum(r["logprob"] for r in records))
     assert total["logprob_known"] > total["logprob"]
     assert total["n_unknown"] == sum(r["n_unknown"] for r in records) > 0
-    assert "an empty text: only its end to score" in score(*texts, "--eos")[1]
+    assert "text 3 is empty: only its end to score" in score(*texts, "--eos")[1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bytes in arguments are a POSIX matter")
 def test_an_argument_that_is_not_utf8(score):
     out, err = score("a\udce9", "--format", "jsonl")
     assert records_of(out)[0]["text"] == "a\udce9"
-    assert "an undecodable byte (0xE9) at position 1" in err
+    assert "an undecodable byte (0xE9) at position 2" in err
 
 
 def test_files_stdin_and_whole(score, tmp_path):
     content = "the key\n\n some bread \nend"
     (tmp_path / "f").write_text(content, encoding="utf-8")
     from_file, err = score("--file", "f")
-    assert "an empty text: nothing to score" in err
+    assert "line 2 of f is empty: nothing to score" in err
+    assert "total: 3 texts, " in err
+    err = score(stdin=content + "\n\n")[1]
+    assert "2 texts are empty, first line 2 of standard input: nothing to score" in err
     assert score(stdin=content)[0] == score("--file", "-", stdin=content)[0] == from_file
     assert [row["text"] for row in rows_of(from_file)] == content.split("\n")
     both = rows_of(score("first", "--file", "f")[0])
@@ -127,10 +131,10 @@ def test_the_default_of_eos_is_the_models_and_said(score, tiny_model, tmp_path):
     )
     out, err = score("ab", model=path)
     assert rows_of(out)[0]["n_scored"] == "3"
-    assert "counted (--eos)" in err
+    assert "counted (--no-eos leaves it out)" in err
     out, err = score("ab")
     assert rows_of(out)[0]["n_scored"] == "2"
-    assert "not counted (--no-eos)" in err
+    assert "not counted (--eos counts it)" in err
     out, err = score("ab", "--no-eos", model=path)
     assert rows_of(out)[0]["n_scored"] == "2"
     assert err == ""
@@ -139,7 +143,7 @@ def test_the_default_of_eos_is_the_models_and_said(score, tiny_model, tmp_path):
 def test_unknown_characters(score, charrnn, tiny_model_path):
     out, err = score("a€b?", "--on-unknown", "skip")
     assert (rows_of(out)[0]["n_chars"], rows_of(out)[0]["n_skipped"]) == ("2", "2")
-    assert "2 unknown characters left out: '€' (U+20AC) at position 1" in err
+    assert "2 unknown characters left out: '€' (U+20AC) at position 2, '?'" in err
     refused = charrnn(
         "score", "-m", tiny_model_path, "fine", "a€b", "--on-unknown", "error", "--eos"
     )
@@ -158,7 +162,7 @@ def test_an_error_about_a_text_says_which(charrnn, tiny_model_path, tmp_path):
         (("score", *model, "the", "--file", "f", "--html", "p.html"), "line 3 of f has"),
         (("score", *model, "--file", "f", "--whole"), "f has"),
         (("score", *model, "--file", "f", "--whole", "--rows", 2), "f has"),
-        (("pairs", *model, "pairs"), "line 3 of pairs has"),
+        (("pairs", *model, "pairs"), "the bad text in line 3 of pairs has"),
         (("compare", tiny_model_path, tiny_model_path, "--file", "f"), "line 3 of f has"),
         (("compare", tiny_model_path, tiny_model_path, "a€"), "the text has"),
     ]
@@ -166,8 +170,12 @@ def test_an_error_about_a_text_says_which(charrnn, tiny_model_path, tmp_path):
         several.append((("score", *model, "--file", "f", report), "line 3 of f has"))
     for command, named in several:
         charrnn(*command, *rules).assert_one_error(1, f"charrnn: {named} characters the model has")
-    assert "at position 1 of line 3 of f" in charrnn("score", *model, "--file", "f").err
-    assert "at position 1 of line 3 of pairs" in charrnn("pairs", *model, "pairs").err
+    assert "at position 2 of line 3 of f" in charrnn("score", *model, "--file", "f").err
+    (tmp_path / "pairs").write_text("ab\tt€\nthe€\tx€€\n", encoding="utf-8")
+    assert (
+        "4 unknown characters scored as UNK: '€' (U+20AC) first at position 2 of the bad text in "
+        "line 1 of pairs (×4)\n"
+    ) in charrnn("pairs", *model, "pairs").err
 
 
 def test_sorting(score):
@@ -178,6 +186,9 @@ def test_sorting(score):
     rows = rows_of(score(*texts, "--sort", "--by", "per-char")[0])
     values = [float(row["bits_per_char"]) for row in rows]
     assert values == sorted(values)
+    with_empty = rows_of(score("", *texts, "", "--sort")[0])
+    assert [row["number"] for row in with_empty] == ["3", "4", "2", "1", "5"]
+    assert [row["number"] for row in rows_of(score("", "a", "--sort", "--eos")[0])] == ["1", "2"]
 
 
 def test_characters_and_words(score):
@@ -195,7 +206,7 @@ def test_characters_and_words(score):
     words, err = score("the k?y", "--per-word", "--format", "jsonl")
     assert [word["word"] for word in records_of(words)] == ["the", " ", "k?y"]
     assert [word["position"] for word in records_of(words)] == [0, 3, 4]
-    assert "U+003F) at position 5" in err
+    assert "U+003F) at position 6" in err
 
 
 def test_pairs(pairs, tmp_path):
@@ -203,7 +214,7 @@ def test_pairs(pairs, tmp_path):
     rows = rows_of(pairs("p").out)
     assert [row["group"] for row in rows] == ["g1", "g2"]
     assert [row["n_ties"] for row in rows] == ["1", "0"]
-    assert "total: 1 of 2 pairs, 50.0%" in pairs("p").err
+    assert "total: 1 of 2 pairs, 50.0% (95 % interval 9.5% to 90.5%)\n" in pairs("p").err
     (total,) = rows_of(pairs("p", "--total").out)
     assert (total["group"], total["n"], total["accuracy"]) == ("", "2", "0.5")
     assert pairs("-", stdin=(tmp_path / "p").read_text()).out == pairs("p").out
@@ -256,13 +267,20 @@ def test_comparing(charrnn, tiny_model_path, narrow_path):
     assert same["difference"] == 0
     assert same["n_resampled"] == 6
     table = compare(tiny_model_path, *lines, "--format", "table")
-    assert table.out.endswith("These texts cannot tell the two models apart.\n")
-    few = compare(narrow_path, *lines[:2], "--format", "table")
-    assert few.out.endswith(
-        "Too few texts for a 95 % interval: it takes 6, or one text of 6,144 characters.\n"
+    assert table.out.endswith("\nthese texts cannot tell the two apart\n")
+    assert "both models need the same number of bits per character" in table.out
+    assert "(6 texts resampled)" in table.out
+    assert "(6 blocks of 1,024 characters resampled)" in whole.err
+    few = compare(narrow_path, *lines[:2], "", "--format", "table")
+    assert (
+        "\n2 texts are too few for a 95 % interval: it takes 6 that have something to score\n"
+        in few.out
     )
     assert "is better" not in few.out
-    assert "too few texts for a 95 % interval" in compare(narrow_path, *lines[:2]).err
+    assert "text 3 is empty: nothing to score\n" in few.err
+    short = compare(narrow_path, "--whole", stdin="ab").err
+    assert "the text is too short for a 95 % interval: it takes 6,144 characters" in short
+    assert "bits are per byte because the alphabets differ" in short
     compare(narrow_path, "xyz", "zyx").assert_one_error(2, "6 of 6 characters are unknown")
     unknown = compare(narrow_path, "a bad egg and a hat", "fed").err
     assert f"{narrow_path}: 2 unknown characters scored as UNK: 'n' (U+006E) at position" in unknown
@@ -314,6 +332,8 @@ def test_a_narrow_terminal_gets_every_digit(score):
         (("a", "--format", "xml"), "'--format': 'xml' is not one of 'table', 'tsv', 'jsonl'"),
         (("a", "--sort", "--by", "luck"), "'--by': 'luck' is not one of 'total', 'per-char'"),
         (("a", "--by", "total"), "--by needs --sort"),
+        (("a", "--alternatives", 5), "--alternatives needs --per-char or --html"),
+        (("a", "--per-word", "--alternatives", 5), "--alternatives needs --per-char or --html"),
         (
             ("a", "--per-char", "--alternatives", "-1"),
             "--alternatives must be from 0 to 1,000, got -1",
@@ -360,13 +380,13 @@ def test_bad_files(charrnn, tiny_model_path, tmp_path):
         charrnn(*command).assert_one_error(1, "there is no file none")
     charrnn("score", *model, "--file", "latin").assert_one_error(1, "latin is not UTF-8")
     missing = charrnn("compare", tiny_model_path, "none", "a")
-    missing.assert_one_error(1, "there is no model at none")
+    missing.assert_one_error(1, "there is no model at none", "texts come after the two models")
 
 
 def test_nuls_are_characters(score):
     out, err = score(stdin="a\0b\n")
     assert rows_of(out)[0]["text"] == "a\0b"
-    assert "a null character (U+0000) at position 1" in err
+    assert "a null character (U+0000) at position 2" in err
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(monkeypatch, tmp_path):
@@ -437,7 +457,7 @@ def test_files_may_have_any_encoding(score, charrnn, tmp_path, tiny_model_path):
     pair = (tiny_model_path, tiny_model_path)
     assert charrnn("compare", *pair, "--file", "f", "--encoding", "latin-1").code == 0
     prompt = charrnn("sample", "-n", 3, "--prompt-file", "f", "--encoding", "latin-1", *given[:2])
-    assert prompt.out.startswith("thé key\n")
+    assert prompt.out.startswith("thé key")
 
 
 @pytest.mark.parametrize(("text", "form"), [("cafe\u0301", "NFC"), ("\ufb01n", "NFKC")])
@@ -455,6 +475,11 @@ def test_the_name_of_a_file_or_a_model_as_a_text_gets_a_hint(score, tmp_path, ti
     assert "is scored as a text; a file by --file 'my speech.txt'" in err
     assert "is scored as a text; a model is named with -m" in score(str(tiny_model_path))[1]
     assert "scored as a text" not in score("no file of this name")[1]
+    assert "builtin is scored as a text; a model is named with -m" in score("builtin", "a")[1]
+    assert "scored as a text" not in score("builtin")[1]
+    hint = "the content of that file is --context '@my speech.txt'"
+    assert hint in score("a", "--context", "my speech.txt")[1]
+    assert hint not in score("a", "--context", "@my speech.txt")[1]
 
 
 # files
@@ -535,7 +560,61 @@ def test_a_comparison_does_not_depend_on_the_order_of_the_models(charrnn, tiny_m
         ("lines.safetensors", "text.safetensors"),
     ):
         result = charrnn("compare", *models, "abc", "de", "--format", "jsonl")
-        assert "the end of a text is not counted" in result.err
+        assert " on one long text" in result.err
+        assert " on documents (line)" in result.err
+        assert result.err.count("the end of a text is not counted (--eos counts it)") == 1
         found.append(json.loads(result.out)["difference"])
     assert found[0] == pytest.approx(-found[1])
     assert abs(found[0]) > 1e-3
+
+
+def shown_at(width, result):
+    """The lines of a table on a terminal of some width, without colours."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", result).splitlines()
+    assert max(map(len, lines)) <= width
+    return lines
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_numbers_are_never_broken_however_narrow_the_terminal(
+    charrnn, tiny_model_path, tmp_path, width
+):
+    (tmp_path / "p").write_text("".join(f"ab\tabc\tsome longer name {k}\n" for k in range(3)))
+    texts = ("a text of some length " * 200, "the key")
+    wide = {"terminals": ("stdout",), "COLUMNS": str(width), "NO_COLOR": "1"}
+    model = ("-m", tiny_model_path)
+    score = charrnn("score", *model, *texts, **wide)
+    (row,) = (line.split() for line in shown_at(width, score.out) if line.startswith("total"))
+    full = charrnn("score", *model, *texts, "--format", "table").out.splitlines()
+    (total,) = (line.split() for line in full if line.startswith("total"))
+    assert len(row) >= 3
+    assert set(row) <= set(total)
+    assert ("no room for perplexity" in score.err) == (width == 40)
+    for command in (("pairs", "p"), ("score", *texts, "--adapt")):
+        for line in shown_at(width, charrnn(*command, *model, **wide).out):
+            assert not re.search(r"\d…", line), "a number is cut"
+
+
+def test_two_models_that_lack_the_same_characters_say_so_once(charrnn, tiny_model_path):
+    err = charrnn("compare", tiny_model_path, tiny_model_path, "a long text with €").err
+    assert err.count("U+20AC") == 1
+    assert "both models: 1 unknown character scored as UNK: '€'" in err
+
+
+def test_the_sign_of_a_comparison_is_said_in_words(charrnn, tiny_model_path, narrow_path):
+    for form in ("tsv", "table"):
+        for pair in ((tiny_model_path, narrow_path), (narrow_path, tiny_model_path)):
+            result = charrnn("compare", *pair, "a bad egg", "--format", form)
+            said = result.err if form == "tsv" else result.out
+            (record,) = records_of(charrnn("compare", *pair, "a bad egg", "--format", "jsonl").out)
+            better, worse = pair if record["difference"] > 0 else pair[::-1]
+            figure = f"{abs(record['difference']):.4f} bits per byte"
+            assert f"{better} needs {figure} less than {worse}" in said
+
+
+@pytest.mark.parametrize("command", ["compare", "merge", "export"])
+def test_a_paragraph_of_the_help_is_broken_only_at_the_margin(charrnn, command):
+    """At 200 columns, the description has each paragraph in one line."""
+    shown = charrnn(command, "--help", COLUMNS="200").out
+    lines = [line.strip() for line in shown.partition("╭")[0].splitlines()]
+    assert not [pair for pair in itertools.pairwise(lines) if all(pair)]

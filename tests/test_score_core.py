@@ -187,7 +187,7 @@ def test_unknown_characters_are_charged_and_reported_apart():
     found = score_pieces(scorer(), ["a?bé?"])
     parts = naive("a?bé?")
     assert found.n_unknown == 3
-    assert found.unknown == (Unknown("?", 1), Unknown("é", 3))
+    assert found.unknown == (Unknown("?", 1, 2), Unknown("é", 3))
     assert found.unknown_logprob == pytest.approx(parts[1] + parts[3] + parts[4], abs=1e-9)
     known = found.known
     assert (known.n_chars, known.n_scored, known.n_bytes, known.n_unknown) == (2, 2, 2, 0)
@@ -209,13 +209,13 @@ def test_skipping_is_scoring_the_rest(text):
 def test_refused_characters_are_named_where_they_stand():
     rules = scorer(on_unknown="error")
     far = "a" * (CHUNK + 7) + "é"
-    with pytest.raises(UnknownCharacterError, match=rf"'é' \(U\+00E9\) at position {CHUNK + 7};"):
+    with pytest.raises(UnknownCharacterError, match=rf"'é' \(U\+00E9\) at position {CHUNK + 8:,};"):
         score_pieces(rules, [far])
     with pytest.raises(UnknownCharacterError, match=r"text 2 has .*U\+003F"):
         list(score_many(rules, ["abc", "d?"]))
     with pytest.raises(UnknownCharacterError, match=r"the context has .*U\+003F"):
         scorer(on_unknown="error", context="?")
-    with pytest.raises(UnknownCharacterError, match=rf"the context has .*position {CHUNK + 2};"):
+    with pytest.raises(UnknownCharacterError, match=rf"the context has .*position {CHUNK + 3:,};"):
         scorer(on_unknown="error", context="a" * (CHUNK + 2) + "?")
     with pytest.raises(ConfigError, match=r"^on_unknown must be one of unk, skip, error"):
         scorer(on_unknown="ignore")

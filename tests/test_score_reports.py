@@ -189,8 +189,11 @@ def test_no_pairs_at_all():
 
 
 def test_ranking():
-    assert [one.text for one in rank(SCORES.values())] == ["a", "b", "c", "d"]
-    assert [one.text for one in rank(SCORES.values(), per_char=True)] == ["b", "a", "d", "c"]
+    several = list(enumerate((Score.total(()), *SCORES.values())))
+    assert [(k, one.text) for k, one in rank(several)] == [
+        (1, "a"), (2, "b"), (3, "c"), (4, "d"), (0, ""),
+    ]  # fmt: skip
+    assert [one.text for _, one in rank(several, per_char=True)] == ["b", "a", "d", "c", ""]
 
 
 # comparison
@@ -263,11 +266,12 @@ def test_few_texts_give_no_interval(n):
     empty = list(score_many(scorer(), [""])) * 9
     found = compare([*first, *empty], [*second, *empty], (VOCABULARY, VOCABULARY))
     if n < LEAST_TEXTS:
-        assert (found.n_units, found.is_certain) == (0, False)
+        assert (found.n_units, found.is_resampled, found.is_certain) == (n, False, False)
+        assert found.to_dict()["n_resampled"] is None
         assert math.isnan(found.low)
         assert math.isnan(found.high)
     else:
-        assert found.n_units == n
+        assert (found.n_units, found.is_resampled) == (n, True)
         assert found.low <= found.difference <= found.high
 
 

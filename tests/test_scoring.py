@@ -90,7 +90,7 @@ def test_no_seam_between_chunks(length):
 
 def test_unknown_characters_are_named_and_charged_as_unk():
     found = score("a?b?é")
-    assert found.unknown == (Unknown("?", 1), Unknown("é", 4))
+    assert found.unknown == (Unknown("?", 1, 2), Unknown("é", 4))
     assert found.n_unknown == 3
     first = log_softmax(ENGINE.run(np.array([EOS_ID]), ENGINE.initial_state()))[0, UNK_ID]
     assert logprob("?") == pytest.approx(first, abs=1e-12)

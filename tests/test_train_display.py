@@ -100,7 +100,15 @@ def test_the_beginning_says_what_is_trained_and_how_long_it_may_take():
     [
         ({"training": TrainingConfig(steps=4000)}, ", at most 4,000 steps"),
         ({"training": TrainingConfig(epochs=0.5, steps=40)}, ", at most 0.5 epochs or 40 steps"),
-        ({"resumed_at": 1234}, ", resumed at step 1,234, at most 1m 30s or 50 epochs"),
+        (
+            {"resumed_at": 1234, "resumed_s": 30.0, "resumed_epochs": 10.0},
+            ", resumed at step 1,234, at most 1m 00s more (1m 30s in all) or 40 epochs more (50 in "
+            "all)",
+        ),
+        (
+            {"resumed_at": 40, "training": TrainingConfig(steps=41)},
+            ", resumed at step 40, at most 1 step more (41 in all)",
+        ),
         ({"late_s": 30.0}, ", at most 2m 00s or 50 epochs"),
     ],
 )
@@ -128,10 +136,10 @@ def test_every_figure_of_a_byte_model_names_its_unit():
     finished = changed(FINISHED, bits_per_char=4.81, verdict=verdict)
     lines = shown(started, changed(EVALUATED, bits_per_char=3.85), finished)
     assert "alphabet of 65 bytes · 9.00k bytes to train on and 1.00k to validate on" in lines[0]
-    assert "val 1.600 nats/byte (3.85 bits/char)  lr 0.006  100k byte/s" in lines[2]
+    assert "val 1.600 nats/byte (2.31 bits/byte, 3.85 bits/char)  lr 0.006  100k byte/s" in lines[2]
     assert (
-        "validation 2.000 nats/byte (4.81 bits/char) at step 30; the validation text of 40 bytes"
-        in lines[3]
+        "validation 2.000 nats/byte (2.89 bits/byte, 4.81 bits/char) at step 30; the validation "
+        "text of 40 bytes" in lines[3]
     )
 
 
@@ -298,7 +306,7 @@ DONE_LINES = shown(FINISHED)[0], f"The best model is {FINISHED.model_path}."
         (changed(STARTED, late_s=12.1), "the run takes 13s longer"),
         (changed(STARTED, n_val=0), "nothing is held out for validation"),
         (changed(STARTED, n_duplicates=1234), "1,234 validation documents are in the training"),
-        (UNKNOWN, "3% of the validation text are characters that the training text lacks"),
+        (UNKNOWN, "3% of the validation text is characters that the training text lacks"),
         (
             events.RolledBack(exploded_at=48, step=40, rate_scale=0.3),
             "near step 48: back to step 40 with 0.3 times the learning rate",
@@ -325,10 +333,22 @@ def test_warnings_are_yellow_and_in_quiet_runs_too(event, warning):
         (changed(STARTED, files_read=1200, files_left_out=3), "1,200 files read, 3 left out"),
         (changed(STARTED, files_read=2), "2 files read"),
         (changed(STARTED, files_left_out=2), "1 file read, 2 left out"),
+        (
+            changed(STARTED, files_left_out=2, left_out=("a\x1b.csv",)),
+            "1 file read, 2 left out (a␛.csv, …)",
+        ),
+        (
+            changed(STARTED, n_copies=1, copies=("b.txt",)),
+            "one has the same text as another file (b.txt)",
+        ),
+        (
+            changed(STARTED, name_taken=Path("runs/first")),
+            f"{Path('runs/first')} exists: this run is {RUN}",
+        ),
         (changed(STARTED, n_copies=1), "one has the same text as another file"),
         (changed(STARTED, n_copies=1200), "1,200 have the same text as another file"),
         (events.LossRises(step=1200), "keeps rising at step 1,200: the run ends soon"),
-        (events.Stopping(), "stopping: the model is measured and saved first"),
+        (events.Stopping(), "measured and saved first (Ctrl-C again stops at once)"),
     ],
 )
 def test_what_is_as_it_should_be_is_no_warning(event, note):
@@ -339,8 +359,8 @@ def test_what_is_as_it_should_be_is_no_warning(event, note):
 
 def test_a_lower_learning_rate_is_named():
     started = changed(STARTED, training=TrainingConfig(steps=9, learning_rate=100))
-    event = events.RolledBack(exploded_at=48, step=40, rate_scale=0.027)
-    assert shown(started, event)[-1].endswith("with a learning rate of 2.7 instead of 100")
+    event = events.RolledBack(exploded_at=48, step=40, rate_scale_before=0.3, rate_scale=0.09)
+    assert shown(started, event)[-1].endswith("with a learning rate of 9 instead of 30")
 
 
 def coloured(event):

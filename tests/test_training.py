@@ -537,7 +537,7 @@ def test_a_running_run_is_neither_resumed_nor_written_over(prepare, stopped, tmp
     ):
         with pytest.raises(RunError, match="another charrnn command is working on"):
             again()
-    with pytest.raises(RunError, match="there is no unfinished run"):
+    with pytest.raises(RunError, match="no unfinished run is under"):
         prepare_resume([])
     list(trainer.run())
     assert not (run / ".lock").exists()
@@ -953,7 +953,7 @@ def test_a_validation_text_of_unknown_characters_only_is_none(prepare):
     found = run(trainer)
     assert found[-1].val_loss is None
     assert all(e.unknown_share == 1 for e in of_type(found, events.Evaluated))
-    assert found[-1].verdict.judgement in ("no validation", "not learned")
+    assert found[-1].verdict.judgement == "unknown validation"
     assert api.load(trainer.run_directory.model).sample(length=5) is not None
 
 

@@ -114,10 +114,13 @@ def test_rare_characters_are_left_out():
 def test_unknown_characters_are_named_once_with_their_place():
     vocabulary = Vocabulary("abc")
     assert vocabulary.unknown("abcab") == []
-    assert vocabulary.unknown("aéb\té") == [Unknown("é", 1), Unknown("\t", 3)]
-    assert str(Unknown("é", 1)) == "'é' (U+00E9) at position 1"
-    assert str(Unknown("\t", 3)) == "a tab (U+0009) at position 3"
-    assert str(Unknown("😀", 0)) == "'😀' (U+1F600) at position 0"
+    assert vocabulary.unknown("aéb\té") == [Unknown("é", 1, 2), Unknown("\t", 3)]
+    assert str(Unknown("é", 1)) == "'é' (U+00E9) at position 2"
+    twice = Unknown("é", 1, 2)
+    assert str(twice) == "'é' (U+00E9) first at position 2 (×2)"
+    assert twice.described("line 3") == "'é' (U+00E9) first at position 2 of line 3 (×2)"
+    assert str(Unknown("\t", 3)) == "a tab (U+0009) at position 4"
+    assert str(Unknown("😀", 0)) == "'😀' (U+1F600) at position 1"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +149,7 @@ def test_every_character_has_a_name_in_printable_characters(character):
 
 def test_the_one_rule_for_unknown_characters():
     vocabulary = Vocabulary("abc")
-    unknown = (Unknown("é", 11), Unknown("?", 13))
+    unknown = (Unknown("é", 11, 2), Unknown("?", 13))
 
     def encode(on_unknown, text="aéb?é"):
         found = encode_known(vocabulary, text, on_unknown, what="the prompt", offset=10)
@@ -156,7 +159,10 @@ def test_the_one_rule_for_unknown_characters():
     assert encode("skip") == Encoded("ab", [2, 3], 2, 3, 0, unknown)
     with pytest.raises(UnknownCharacterError) as caught:
         encode("error")
-    for fragment in ("the prompt has", "'é' (U+00E9) at position 11, '?' (U+003F) at position 13;"):
+    for fragment in (
+        "the prompt has",
+        "'é' (U+00E9) first at position 12 (×2), '?' (U+003F) at position 14;",
+    ):
         assert fragment in str(caught.value)
     for on_unknown in ("unk", "skip", "error"):
         assert encode(on_unknown, "cab") == Encoded("cab", [4, 2, 3], 3, 0, 0, ())
@@ -169,7 +175,7 @@ def test_the_one_rule_for_unknown_characters():
 def test_many_unknown_characters_are_not_all_listed():
     with pytest.raises(UnknownCharacterError) as caught:
         encode_known(Vocabulary("a"), "123456789", "error")
-    assert "at position 4, …; leave them out" in str(caught.value)
+    assert "at position 5, …; leave them out" in str(caught.value)
 
 
 def test_vocabularies_are_values():

@@ -1,6 +1,6 @@
 """Documents in windows: short ones whole, long ones window after window with carried state.
 
-Shapes: B batch rows, T characters of one window.
+Shapes: B batch rows, T characters of one window; A batch rows of all processes together.
 
 A document that fits into the truncation window is read in one step with others of about the same
 length, so that little is padded; together they make a full step's worth of characters. Longer ones
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from charrnn.batches.windows import (
     MOST,
     Place,
+    Share,
     Window,
     hide_some,
     restore_generator,
     saved_numbers,
-    window_of,
+    shared_window,
 )
 from charrnn.vocab import Ids
 
@@ -44,6 +45,7 @@ class DocumentBatches:
         bptt: longest window T.
         unknown_rate: share of inputs shown as UNK.
         seed: of the order and of the UNKs.
+        share: the rows of this process. The position, and what is saved of it, is that of all rows.
     """
 
     def __init__(
@@ -57,12 +59,16 @@ class DocumentBatches:
         bptt: int,
         unknown_rate: float = 0.0,
         seed: int = 0,
+        share: Share = Share(),
     ) -> None:
         """Start before the first window of the first epoch."""
         self.batch_size = batch_size
         self.bptt = bptt
+        self.share = share
+        self.readers_A = share.readers(batch_size)
+        """Process that reads each row whose state is carried."""
         self.served = 0
-        """Targets handed out so far."""
+        """Targets handed out so far, to all processes."""
         self._ids = ids
         self._blocks = blocks
         self._spans = spans
@@ -100,7 +106,10 @@ class DocumentBatches:
         window = next(self._windows, None)
         if window is not None:
             self._taken += 1
-            hide_some(window.inputs_BT, self._unknown_rate, self._rng)
+            hide_some(window, self._unknown_rate, self._rng, self.share.rank)
+            if not window.stateless:
+                alone_A = self.share.readers(len(window.inputs_BT))
+                self.readers_A = alone_A if window.readers_A is None else window.readers_A
         return window
 
     def _begin_block(self) -> None:
@@ -111,7 +120,12 @@ class DocumentBatches:
         self._taken = 0
         spans = self._spans(self._order[-1])
         self._windows = document_windows(
-            self._ids, spans, batch_size=self.batch_size, bptt=self.bptt, rng=self._rng
+            self._ids,
+            spans,
+            batch_size=self.batch_size,
+            bptt=self.bptt,
+            rng=self._rng,
+            share=self.share,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,7 +156,13 @@ class DocumentBatches:
 
 
 def document_windows(
-    ids: Ids, spans: Spans, *, batch_size: int, bptt: int, rng: np.random.Generator | None = None
+    ids: Ids,
+    spans: Spans,
+    *,
+    batch_size: int,
+    bptt: int,
+    rng: np.random.Generator | None = None,
+    share: Share = Share(),
 ) -> Iterator[Window]:
     """Yield windows in which every id of the documents is a target exactly once.
 
@@ -152,6 +172,7 @@ def document_windows(
         batch_size: rows of long documents.
         bptt: longest window T.
         rng: shuffles documents and windows; without it the order is fixed.
+        share: the rows of this process, of short and of long documents.
     """
     if rng is not None:
         spans = spans[rng.permutation(len(spans))]
@@ -159,8 +180,8 @@ def document_windows(
     if rng is not None:
         batches = [batches[k] for k in rng.permutation(len(batches))]
         kinds = kinds[rng.permutation(len(kinds))]
-    long_windows = _long_windows(ids, rows, bptt)
-    short_windows = (_short_window(ids, batch) for batch in batches)
+    long_windows = _long_windows(ids, rows, bptt, share)
+    short_windows = (_short_window(ids, batch, share) for batch in batches)
     for is_long in kinds:
         yield next(long_windows if is_long else short_windows)
 
@@ -194,11 +215,11 @@ def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[
     return batches
 
 
-def _short_window(ids: Ids, spans: Spans) -> Window:
+def _short_window(ids: Ids, spans: Spans, share: Share) -> Window:
     """Return one window that holds whole documents."""
     places = [Place(begin, begin, end) for begin, end in spans.tolist()]
     width = max(end - begin for begin, _, end in places)
-    return window_of(ids, places, width)._replace(stateless=True)
+    return shared_window(ids, places, width, share)._replace(stateless=True)
 
 
 def _share_out(spans: Spans, lengths: NDArray[np.int64], batch_size: int) -> list[list[Place]]:
@@ -213,15 +234,19 @@ def _share_out(spans: Spans, lengths: NDArray[np.int64], batch_size: int) -> lis
     return rows
 
 
-def _long_windows(ids: Ids, rows: list[list[Place]], bptt: int) -> Iterator[Window]:
-    """Yield the windows of rows that each read their documents one after the other."""
+def _long_windows(ids: Ids, rows: list[list[Place]], bptt: int, share: Share) -> Iterator[Window]:
+    """Yield the windows of rows that each read their documents one after the other.
+
+    A row stays with its process, where its state is.
+    """
     waiting = [list(reversed(row)) for row in rows]
     current = [row.pop() for row in waiting]
+    readers_A = share.readers(len(current))
     rows_B: NDArray[np.int64] | None = None
     while current:
         width = min(bptt, max(end - position for _, position, end in current))
         places = [one._replace(end=min(one.position + width, one.end)) for one in current]
-        yield window_of(ids, places, width)._replace(rows_B=rows_B)
+        yield shared_window(ids, places, width, share, readers_A)._replace(rows_B=rows_B)
         following: list[Place | None] = []
         for one, place, others in zip(current, places, waiting, strict=True):
             ended = place.end == one.end
@@ -229,7 +254,9 @@ def _long_windows(ids: Ids, rows: list[list[Place]], bptt: int) -> Iterator[Wind
                 following.append(one._replace(position=place.end))
             else:
                 following.append(others.pop() if others else None)
-        alive = [b for b, one in enumerate(following) if one is not None]
-        rows_B = None if len(alive) == len(current) else np.array(alive, dtype=np.int64)
-        waiting = [waiting[b] for b in alive]
+        is_alive_A = np.array([one is not None for one in following], dtype=np.bool_)
+        own_alive = is_alive_A[readers_A == share.rank]
+        rows_B = None if own_alive.all() else np.flatnonzero(own_alive)
+        readers_A = readers_A[is_alive_A]
+        waiting = [row for row, alive in zip(waiting, is_alive_A, strict=True) if alive]
         current = [one for one in following if one is not None]

@@ -1,6 +1,6 @@
 """Windows: what a network reads in one step, and what it has to predict.
 
-Shapes: B batch rows, T characters of one window.
+Shapes: B batch rows, T characters of one window; A batch rows of all processes together.
 
 For truncated backpropagation through time a long text is cut into segments that begin at line
 starts. Each row reads one segment from its start, window after window with carried state, then the
@@ -34,11 +34,24 @@ class Window(NamedTuple):
     keep_B: NDArray[np.float32]
     """1 where the row continues from its carried state, 0 where it starts from zero."""
     n_targets: int
-    """Targets that count."""
+    """Targets that count, in the rows of all processes."""
     rows_B: NDArray[np.int64] | None = None
     """Which rows of the carried state these rows are, when some have ended."""
     stateless: bool = False
     """All rows start from zero, and the carried state waits for a later window."""
+    readers_A: NDArray[np.int64] | None = None
+    """Process that reads each row, of the rows of all processes; None where one reads them all."""
+
+
+class Share(NamedTuple):
+    """Which batch rows a process reads: every `size`-th, from number `rank` on."""
+
+    rank: int = 0
+    size: int = 1
+
+    def readers(self, n_rows: int) -> NDArray[np.int64]:
+        """Return the number of the process that reads each of so many rows."""
+        return np.arange(n_rows) % self.size
 
 
 class Place(NamedTuple):
@@ -76,7 +89,7 @@ def window_of(ids: Ids, places: Sequence[Place], width: int) -> Window:
     targets_BT = np.full((len(places), width), IGNORE, dtype=np.int64)
     for row, (_, position, end) in zip(targets_BT, places, strict=True):
         row[: end - position] = ids[position:end]
-    begin_B, position_B, end_B = np.array(places).T
+    begin_B, position_B, end_B = np.array(places, np.int64).reshape(-1, 3).T
     continues_B = position_B > begin_B
     first_B = np.where(continues_B, ids[position_B - 1], EOS_ID)
     inputs_BT = shifted(targets_BT, first_B)
@@ -85,11 +98,44 @@ def window_of(ids: Ids, places: Sequence[Place], width: int) -> Window:
     return Window(inputs_BT, targets_BT, continues_B.astype(np.float32), n_targets)
 
 
-def hide_some(inputs_BT: NDArray[np.int64], rate: float, rng: np.random.Generator) -> None:
-    """Show a share of the inputs as UNK, in place, so that reading UNK is learned."""
-    if rate:
-        hidden_BT = rng.random(inputs_BT.shape, dtype=np.float32) < rate
-        inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
+def shared_window(
+    ids: Ids,
+    places: Sequence[Place],
+    width: int,
+    share: Share,
+    readers_A: NDArray[np.int64] | None = None,
+) -> Window:
+    """Return the part of a window that a process reads; of the other rows nothing is read.
+
+    Args:
+        ids: the text.
+        places: of the rows of all processes.
+        width: of the window, T.
+        share: of this process.
+        readers_A: process that reads each row; by default they take turns.
+    """
+    if share.size == 1:
+        return window_of(ids, places, width)
+    if readers_A is None:
+        readers_A = share.readers(len(places))
+    own = [place for place, reader in zip(places, readers_A, strict=True) if reader == share.rank]
+    n_targets = sum(end - position for _, position, end in places)
+    return window_of(ids, own, width)._replace(n_targets=n_targets, readers_A=readers_A)
+
+
+def hide_some(window: Window, rate: float, rng: np.random.Generator, rank: int = 0) -> None:
+    """Show a share of the inputs as UNK, in place, so that reading UNK is learned.
+
+    Which ones does not depend on the number of processes: each draws for the rows of all.
+    """
+    if not rate:
+        return
+    inputs_BT, readers_A = window.inputs_BT, window.readers_A
+    n_rows = len(inputs_BT) if readers_A is None else len(readers_A)
+    hidden_BT = rng.random((n_rows, inputs_BT.shape[1]), dtype=np.float32) < rate
+    if readers_A is not None:
+        hidden_BT = hidden_BT[readers_A == rank]
+    inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
 
 
 def saved_numbers(values: Any, high: int) -> list[int]:
@@ -140,6 +186,7 @@ class TextBatches:
         unknown_rate: share of inputs shown as UNK, so that the network learns to read unknown
             characters; targets are never changed.
         seed: of the cuts and of the UNKs.
+        share: the rows of this process. The position, and what is saved of it, is that of all rows.
     """
 
     def __init__(
@@ -151,6 +198,7 @@ class TextBatches:
         bptt: int,
         unknown_rate: float = 0.0,
         seed: int = 0,
+        share: Share = Share(),
     ) -> None:
         """Start before the first window of the first epoch."""
         assert len(ids) > 0
@@ -159,8 +207,11 @@ class TextBatches:
         self.batch_size = batch_size
         self.bptt = bptt
         self.unknown_rate = unknown_rate
+        self.share = share
+        self.readers_A = share.readers(batch_size)
+        """Process that reads each row whose state is carried."""
         self.served = 0
-        """Targets handed out so far."""
+        """Targets handed out so far, to all processes."""
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[int] = []
         self._parts = self._shift = 0
@@ -179,15 +230,15 @@ class TextBatches:
         return (whole + ends) / self.batch_size
 
     def next_window(self) -> Window:
-        """Return the next window of every row."""
+        """Return the next window of every row that this process reads."""
         T = self.bptt
         places = [row._replace(end=min(row.position + T, row.end)) for row in self._rows]
-        window = window_of(self.ids, places, T)
+        window = shared_window(self.ids, places, T, self.share)
         for b, (row, place) in enumerate(zip(self._rows, places, strict=True)):
             ended = place.end == row.end
             self._rows[b] = self._next_segment() if ended else row._replace(position=place.end)
         self.served += window.n_targets
-        hide_some(window.inputs_BT, self.unknown_rate, self._rng)
+        hide_some(window, self.unknown_rate, self._rng, self.share.rank)
         return window
 
     def _next_segment(self) -> Place:
@@ -255,7 +306,13 @@ class TextBatches:
 
 
 def evaluation_windows(
-    ids: Ids, *, batch_size: int, bptt: int, warmup: int, limit: int | None = None
+    ids: Ids,
+    *,
+    batch_size: int,
+    bptt: int,
+    warmup: int,
+    limit: int | None = None,
+    share: Share = Share(),
 ) -> Iterator[Window]:
     """Yield windows that count every character of a text exactly once, in several rows.
 
@@ -268,6 +325,7 @@ def evaluation_windows(
         bptt: window, in characters.
         warmup: uncounted characters before each row's part.
         limit: evaluate only the first `limit` characters.
+        share: the rows of this process.
     """
     n = len(ids) if limit is None else min(limit, len(ids))
     if n == 0:
@@ -276,15 +334,19 @@ def evaluation_windows(
     edges = [k * n // batch_size for k in range(batch_size + 1)]
     parts = [(max(0, a - warmup), a, b) for a, b in itertools.pairwise(edges)]
     longest = max(end - first for first, _, end in parts)
+    own = parts[share.rank :: share.size]
     for offset in range(0, longest, bptt):
         width = min(bptt, longest - offset)
         places = [
             Place(0, min(first + offset, end), min(first + offset + width, end))
             for first, _, end in parts
         ]
-        window = window_of(ids, places, width)
-        for row, place, (_, begin, _) in zip(window.targets_BT, places, parts, strict=True):
-            row[: max(begin - place.position, 0)] = IGNORE  # the warm-up
-        keep_B = np.full(batch_size, offset > 0, dtype=np.float32)
-        n_targets = int((window.targets_BT != IGNORE).sum())
+        window = shared_window(ids, places, width, share)
+        for row, (first, begin, _) in zip(window.targets_BT, own, strict=True):
+            row[: max(begin - first - offset, 0)] = IGNORE  # the warm-up
+        keep_B = np.full(len(own), offset > 0, dtype=np.float32)
+        n_targets = sum(
+            max(0, place.end - max(place.position, begin))
+            for place, (_, begin, _) in zip(places, parts, strict=True)
+        )
         yield window._replace(keep_B=keep_B, n_targets=n_targets)

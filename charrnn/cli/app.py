@@ -22,6 +22,7 @@ from charrnn.cli.pairs import pairs
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
+from charrnn.config import closest
 from charrnn.display.terminal import say, visible_text
 from charrnn.errors import CharRNNError, ConfigError, StorageError, UnknownCharacterError
 from charrnn.training.system import interrupt, on_signals
@@ -36,6 +37,8 @@ MEMORY_HINTS = {
     "compare": ": try shorter texts, or --whole with --file",
     "pairs": ": try fewer or shorter pairs at a time",
 }
+VALUES = {"bool": "", "int": "NUMBER", "float": "NUMBER", "str": "TEXT", "list[str]": "TEXT"}
+"""What the help calls the value of an option, by its type; a choice shows its choices."""
 UNKNOWN_FIELD = "on_unknown"
 """What an error of unknown characters advises to set."""
 LIBRARIES = ("torch", "numpy", "safetensors", "rich")
@@ -61,6 +64,21 @@ class _Group(TyperGroup):
 
 class _Command(TyperCommand):
     """A command whose errors name its options, and whose reader may stop reading."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, each with a word for its value in the help, or none."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if param.param_type_name == "argument":
+                param.display_type_rich = lambda ctx: None
+            elif param.metavar is None:
+                kind = param.display_type(ctx).strip("<>")
+                param.metavar = VALUES.get(kind, kind)
+        return params
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the parts of the usage line; arguments are bare words."""
+        return [piece.strip("{}").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def make_parser(self, ctx: Any) -> Any:
         """Return a parser that refuses an option given twice: the first would be lost."""
@@ -156,11 +174,58 @@ def charrnn_command(
     """Character-level recurrent language models: train, write, and score text."""
 
 
+EXAMPLES = {
+    "train": (
+        "charrnn train poems/ letters.txt --time 30m --name ours",
+        "charrnn train names.txt --documents line --epochs 20",
+        "charrnn train sonnets.txt --init builtin",
+        "charrnn train --resume --name ours --time 10m",
+    ),
+    "sample": (
+        'charrnn sample --prompt "ROMEO:" --temp 0.8 --length 500',
+        "charrnn sample runs/names --num 20 --new-only --check-novelty names.txt",
+        "charrnn sample --temp 0.3,0.7,1.0",
+        "charrnn sample --num 100 --format jsonl > samples.jsonl",
+    ),
+    "score": (
+        'charrnn score "To be, or not to be" "be to not or, be To"',
+        "charrnn score --file sentences.txt > scores.tsv",
+        "charrnn score --file novel.txt --whole --html novel.html",
+        'charrnn score --context "Dear Sir," " I remain" --per-char',
+    ),
+    "pairs": (
+        "charrnn pairs pairs.tsv",
+        "charrnn pairs -m runs/ours pairs.jsonl --format jsonl",
+    ),
+    "compare": (
+        "charrnn compare runs/monday runs/tuesday --file sentences.txt",
+        "charrnn compare builtin runs/ours --file novel.txt --whole",
+    ),
+    "info": ("charrnn info", "charrnn info -m builtin"),
+    "list": ("charrnn list", "charrnn list --format tsv | cut -f 1,4"),
+    "merge": ("charrnn merge runs/monday runs/tuesday --name both",),
+    "export": (
+        'charrnn export -o page.html --title "A small Shakespeare"',
+        "charrnn export runs/ours --precision int8",
+        "charrnn export runs/ours --format npz -o ours.npz",
+    ),
+}
+"""What the help of each command ends with; an empty line keeps its lines apart."""
+
+
+def _paragraphs(doc: str) -> str:
+    """Return a docstring with each paragraph in one line: help would keep its line ends."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in doc.strip().split("\n\n"))
+
+
 for _command in (train, sample, score, pairs, compare, info, list_, merge, export):
     _writes = _command not in (train, merge, export)
-    app.command(name=_command.__name__.rstrip("_"), cls=_WritingCommand if _writes else _Command)(
-        _command
-    )
+    app.command(
+        name=_command.__name__.rstrip("_"),
+        cls=_WritingCommand if _writes else _Command,
+        help=_paragraphs(str(_command.__doc__)),
+        epilog="\n\n".join(("Examples:", *EXAMPLES[_command.__name__.rstrip("_")])),
+    )(_command)
 
 COMMANDS = tuple(str(command.name) for command in app.registered_commands)
 """The names of the commands, as the list in the help has them."""
@@ -262,7 +327,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 def _explain_usage(error: Any) -> str:
     """Return the message of a command line that cannot be understood, with what may be meant."""
-    message: str = error.format_message()
+    message: str = getattr(error, "message", "") or error.format_message()
+    if type(error).__name__ != "NoSuchOption":
+        message = error.format_message()
     kind, context = type(error).__name__, getattr(error, "ctx", None)
     if kind == "NoArgsIsHelpError":
         return message
@@ -274,13 +341,29 @@ def _explain_usage(error: Any) -> str:
     params = {param.name for param in context.command.params}
     if message.endswith(" number") and any(map(_DECIMAL_COMMA.search, sys.argv)):
         message += ", with a decimal point"
+    elif "unexpected extra argument" in message and "prompt" in params:
+        message += ": a text to continue comes after --prompt, in quotes"
     elif "unexpected extra argument" in message and "model" in params:
         message += ": a model is named with -m"
     elif kind == "NoSuchOption" and error.option_name in ("-m", "--model"):
         message += ": a model is named without it here"
+    elif kind == "NoSuchOption" and (likely := _likely_option(error.option_name, context.command)):
+        message += f": did you mean {likely}?"
     elif kind == "NoSuchOption" and "texts" in params:
         message += ": a text that begins with - comes after --"
     return message if message.endswith("?") else f"{message}; see {context.command_path} --help"
+
+
+def _likely_option(given: str, command: Any) -> str | None:
+    """Return the option that is likely meant by one that a command does not have."""
+    options = [p for p in command.params if p.param_type_name == "option"]
+    if given.strip("-") in ("csv", "tsv", "json", "jsonl"):
+        is_asked = any(p.name == "output_format" for p in options)
+        return f"--format {'tsv' if given.endswith('sv') else 'jsonl'}" if is_asked else None
+    names = {name: name for p in options for name in p.opts if name.startswith("--")}
+    fields = {str(p.name): p.opts[0] for p in options}
+    likely = closest(given, {**names, **fields}) if len(given) > 2 else None
+    return None if likely is None else {**fields, **names}[likely]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

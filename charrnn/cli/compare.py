@@ -14,7 +14,7 @@ import typer
 import charrnn.cli.options as options
 from charrnn.cli.score import Tally, check_files, places
 from charrnn.config import DecodingErrors, OnUnknown
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, ModelFileError
 
 if TYPE_CHECKING:
     from charrnn.scoring.score import Score
@@ -44,14 +44,14 @@ def compare(
 ) -> None:
     """Compare two models on the same texts.
 
-    The report gives the difference in bits and, from six texts on, its 95 % interval (paired
-    bootstrap).
+    The report has the difference in bits, from six texts on with a 95 % interval.
     """
     from charrnn.api import load
-    from charrnn.display.score import TOO_FEW, show_comparison, tell_about
+    from charrnn.display.score import show_comparison, tell_about
     from charrnn.display.terminal import say
     from charrnn.scoring.compare import compare as compare_scores
 
+    _require_models(first, second)
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     given = options.Input(texts, file, whole=whole, read=read)
     check_files(context, given.file)
@@ -64,7 +64,11 @@ def compare(
         )
     if eos is None:  # ends count if both models have learned where texts end
         eos = all(model.ends_count for model in models)
-        say(f"the end of a text is {'counted (--eos)' if eos else 'not counted (--no-eos)'}")
+        kinds = [options.trained_on(model) for model in models]
+        why = f"both models were trained {kinds[0]}"
+        if kinds[0] != kinds[1]:
+            why = f"{first} was trained {kinds[0]}, {second} {kinds[1]}"
+        say(f"the end of a text is {options.ends(eos)}: {why}")
     scorers = [
         options.make_scorer(model, eos=eos, on_unknown=on_unknown, context=text_before)
         for model in models
@@ -74,25 +78,43 @@ def compare(
     scores = _scores(scorers, documents, where)
     vocabularies = (scorers[0].vocabulary, scorers[1].vocabulary)
     found = compare_scores(scores[0], scores[1], vocabularies)
-    names = (str(models[0].path), str(models[1].path))
+    names = (str(first), str(second))
     form = options.format_or_default(output_format)
-    show_comparison(found, names, form)
+    show_comparison(found, names, form, in_blocks=len(documents) == 1)
     sys.stdout.flush()
-    if form != "table" and not found.n_units:
-        say(TOO_FEW)
-    for name, scorer, column in zip(names, scorers, scores, strict=True):
-        tally = Tally(scorer, where)
+    tallies = [Tally(scorer, where) for scorer in scorers]
+    for tally, column in zip(tallies, scores, strict=True):
         for one in column:
             tally.add(one)
+    told = list(zip(names, scorers, tallies, strict=True))
+    if tallies[0].total.unknown == tallies[1].total.unknown:  # once is enough
+        told = [("both models", scorers[0], tallies[0])]
+    for name, scorer, tally in told:
         tell_about(
             tally.total,
             scorer.vocabulary,
             n_texts=0,
-            n_empty=0,
-            eos=False,
+            n_empty=tally.n_empty if tally is tallies[0] and len(documents) > 1 else 0,
+            first_empty=tally.first_empty,
+            eos=eos,
             places=tally.places if len(documents) > 1 else {},
             model=name,
         )
+
+
+def _require_models(*names: Path) -> None:
+    """See that models of these names exist.
+
+    Raises:
+        ModelFileError: one does not; it may be meant as a text.
+    """
+    from charrnn.storage.runs import find_model
+
+    for name in names:
+        try:
+            find_model(name)
+        except ModelFileError as error:
+            raise ModelFileError(f"{error}; the texts come after the two models") from error
 
 
 def _scores(

@@ -87,7 +87,9 @@ def export(
     from charrnn.display.terminal import say
     from charrnn.export.files import destination
 
-    destination(loaded.saved, out, path=loaded.path, format=output_format, force=force)
+    file = destination(loaded.saved, out, path=loaded.path, format=output_format, force=force)
+    if text is not None and file.is_file() and file.samefile(text):
+        raise ConfigError(f"names {file}, which --text reads: name another file", field="out")
     is_rounded = output_format == "html" and precision != "float32"
     cost = _cost(loaded, precision, given) if is_rounded else None
     written = loaded.export(

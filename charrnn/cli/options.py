@@ -7,6 +7,7 @@ import inspect
 import itertools
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -229,11 +230,19 @@ def make_scorer(
     from charrnn.display.terminal import say
 
     if eos is None:
-        kind = model.saved.text.documents
-        trained = "on one long text" if kind == "none" else f"on documents ({kind})"
-        counted = "counted (--eos)" if model.ends_count else "not counted (--no-eos)"
-        say(f"model trained {trained}: the end of a text is {counted}")
+        say(f"model trained {trained_on(model)}: the end of a text is {ends(model.ends_count)}")
     return model.scorer(eos=eos, on_unknown=on_unknown, context=context)
+
+
+def trained_on(model: CharModel) -> str:
+    """Return what kind of text a model was trained on."""
+    kind = model.saved.text.documents
+    return "on one long text" if kind == "none" else f"on documents ({kind})"
+
+
+def ends(count: bool) -> str:
+    """Return whether ends count, and the option for the contrary."""
+    return "counted (--no-eos leaves it out)" if count else "not counted (--eos counts it)"
 
 
 class Reading:
@@ -279,6 +288,11 @@ class Reading:
         Raises:
             CorpusError: the file cannot be read or decoded.
         """
+        if os.path.isfile(given):
+            from charrnn.display.terminal import pasted, say
+
+            name, meant = pasted([given]), pasted([f"@{given}"])
+            say(f"the context is the text {name}; the content of that file is --context {meant}")
         if not given.startswith("@") or given.startswith("@@"):
             return self.argument(given[given.startswith("@@") :])
         from charrnn.corpus.sources import text_of
@@ -310,6 +324,42 @@ def _unescaped(match: re.Match[str]) -> str:
 def file_name(path: Path | None) -> str:
     """Return the name of a file in a message; standard input for none."""
     return "standard input" if path in (STDIN, None) else str(path)
+
+
+def require_apart(read: Iterable[Path]) -> set[tuple[int, int]]:
+    """See that what is written to standard output goes into no file that is read.
+
+    Args:
+        read: files and folders, beside standard input.
+
+    Returns:
+        The identities of the files.
+
+    Raises:
+        ConfigError: standard output is one of them.
+    """
+    files = (f for one in read for f in (one.rglob("*") if one.is_dir() else [one]))
+    named = {identity(0): "standard input", **{identity(file): str(file) for file in files}}
+    named.pop(None, None)
+    if identity(1) in named:
+        raise ConfigError(
+            f"the report would be written into {named[identity(1)]}, which is read: send it "
+            "elsewhere"
+        )
+    return {one for one in named if one is not None}
+
+
+def identity(file: Path | int) -> tuple[int, int] | None:
+    """Return device and inode of an ordinary file, the same for all its names, or None.
+
+    Args:
+        file: a path, or the number of an open file.
+    """
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):  # it will be told when it is read or written
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 class Document(NamedTuple):
@@ -365,11 +415,13 @@ class Input:
     def hint(self) -> str:
         """Return what may have been meant where the first text is the name of a file."""
         from charrnn.display.terminal import pasted
+        from charrnn.storage.runs import BUILTIN
 
         first = self._given[0] if self._given else ""
-        if not os.path.exists(first):
+        is_builtin = first == BUILTIN and len(self._given) > 1
+        if not (is_builtin or os.path.exists(first)):
             return ""
-        is_model = os.path.isdir(first) or first.endswith(".safetensors")
+        is_model = is_builtin or os.path.isdir(first) or first.endswith(".safetensors")
         name, other = (
             pasted([first]),
             "a model is named with -m" if is_model else "a file by --file",

@@ -34,8 +34,7 @@ def pairs(
 
     The report has the share that the model gets right, with a 95 % interval, for each group.
     """
-    from charrnn.display.score import show_pairs, tell_about
-    from charrnn.display.terminal import say
+    from charrnn.display.score import show_pairs, tell_about, tell_pairs
     from charrnn.scoring.batch import score_many
     from charrnn.scoring.pairs import judge, read_pairs
 
@@ -46,25 +45,26 @@ def pairs(
     text_before = read.context(context)
     loaded = options.open_model(model)
     scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
-    lines: dict[str, int] = {}
+    places: dict[str, str] = {}
     for pair in found:
-        for text in (pair.good, pair.bad):
-            lines.setdefault(text, pair.line)
-    places = [f"line {line:,} of {name}" for line in lines.values()]
-    tally = Tally(scorer, lambda number: places[number - 1])
-    several = score_many(scorer, lines, what=tally.where)
-    scores = dict(zip(lines, tally.passed(several), strict=True))
+        for which, text in (("good", pair.good), ("bad", pair.bad)):
+            places.setdefault(text, f"the {which} text in line {pair.line:,} of {name}")
+    names = list(places.values())
+    tally = Tally(scorer, lambda number: names[number - 1])
+    several = tally.numbered(score_many(scorer, places, what=tally.where))
+    scores = {text: one for text, (_, one) in zip(places, several, strict=True)}
     groups = judge(found, scores, per_char=by == "per-char")
     form = options.format_or_default(output_format)
     show_pairs(groups, form, only_total=only_total)
     sys.stdout.flush()
     if form != "table" and not only_total and len(groups) > 1:
-        say(f"total: {groups[-1].n_correct:,} of {groups[-1].n:,} pairs, {groups[-1].accuracy:.1%}")
+        tell_pairs(groups[-1])
     tell_about(
         tally.total,
         loaded.saved.vocabulary,
         n_texts=0,
         n_empty=0,
+        first_empty="",
         eos=scorer.eos,
         places=tally.places,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import charrnn.cli.options as options
 from charrnn.cli.options import option, output, with_settings
 from charrnn.config import DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
-from charrnn.errors import CharRNNError, ConfigError, UnknownCharacterError
+from charrnn.errors import CharRNNError, ConfigError, ModelFileError, UnknownCharacterError
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
@@ -53,7 +53,7 @@ def sample(
     prompt_file: Path = _what(
         None,
         "--prompt-file",
-        "Read the prompt from a file; - is standard input.",
+        "Read the prompt from a file, without the end of its last line; - is standard input.",
         metavar="FILE",
         parser=options.path_name,
         show_default=False,
@@ -111,14 +111,19 @@ def sample(
     check_novelty: Path = output(
         None,
         "--check-novelty",
-        "Mark what is copied from this text, and say how much.",
+        "Mark what is copied from this text, and say how much: passages of 30 or more characters, "
+        "and samples that are whole documents of it.",
         metavar="CORPUS",
         show_default=False,
     ),
     new_only: bool = output(
-        False, "--new-only", "With --check-novelty: drop samples with anything copied."
+        False,
+        "--new-only",
+        "With --check-novelty: replace samples in which anything is copied by new ones.",
     ),
-    unique: bool = output(False, "--unique", "Drop samples that have been written before."),
+    unique: bool = output(
+        False, "--unique", "Replace samples that have been written before by new ones."
+    ),
     **settings: Any,
 ) -> None:
     """Write new text like the training text, to stdout.
@@ -132,15 +137,23 @@ def sample(
         raise ConfigError("--logprobs needs --format jsonl: text has no place for numbers")
     if new_only and check_novelty is None:
         raise ConfigError(
-            "--new-only needs --check-novelty CORPUS: name the text that no sample may copy from"
+            "--new-only needs --check-novelty CORPUS: name the text that nothing is copied from"
         )
     if not 1 <= num <= MAX_NUM:
         raise ConfigError(f"must be from 1 to {MAX_NUM:,}, got {num}", field="num")
     if sum((bool(prompt), prompt_file is not None, prompts is not None)) > 1:
         raise ConfigError("--prompt, --prompt-file and --prompts exclude each other: give one")
+    if prompt == "-":
+        raise ConfigError(
+            "--prompt - may mean standard input, which is --prompt-file -, or the text -, which is "
+            "-e --prompt '\\u002d'"
+        )
+    if named is not None:
+        _require_model(named)
+    options.require_apart(
+        [one for one in (prompt_file, prompts, check_novelty) if one not in (None, options.STDIN)]
+    )
     chosen = options.one_model(named, model)
-    if named is not None and str(named) != "builtin" and not os.path.exists(named):
-        raise ConfigError(f"there is no model {named}; a text to continue comes after --prompt")
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     configs = [
         SamplingConfig(
@@ -169,13 +182,18 @@ def sample(
         require_terminal()
 
     from charrnn.display import sample as display
-    from charrnn.display.terminal import say
+    from charrnn.display.terminal import pasted, say
 
     text = read.argument(prompt)
     if prompt_file is not None:
         from charrnn.corpus.sources import text_of
 
-        text = text_of(prompt_file, encoding=encoding, errors=errors)
+        text = text_of(prompt_file, encoding=encoding, errors=errors).removesuffix("\n")
+    elif os.path.isfile(prompt):
+        name = pasted([prompt])
+        say(f"the prompt is the text {name}; the content of that file is --prompt-file {name}")
+    if num > 1 and 0.0 in temperatures and not (new_only or unique):
+        say(f"temperature 0 always writes the same text: --num {num} repeats it")
     given = _Prompts(text, read, prompts)
     loaded = options.open_model(chosen)
     draw = _Draw(loaded, config, temperatures, num, on_unknown)
@@ -190,21 +208,44 @@ def sample(
     is_one = not given.are_several and len(temperatures) == num == 1
     if is_one and stream and output_format == "text" and check_novelty is None:
         (request,) = draw.requests(given)
-        display.show_stream(
-            loaded.stream_request(request, config), request.prompt if echo else "", raw=raw
-        )
+        drawn = loaded.stream_request(request, config)
+        text = display.show_stream(drawn, request.prompt if echo else "", raw=raw)
+        display.tell_blank(text, drawn.stop_reason, in_documents=loaded.ends_count)
+        given.tell_empty()
         return
     index = None
     if check_novelty is not None:
         index = _index(loaded, read, check_novelty)
+    several = (given.are_several, len(temperatures) > 1)
+    is_labelled = any(several) or (not is_one and "\n" in loaded.saved.vocabulary.characters)
     display.show_samples(
         draw.samples(given, index, new_only=new_only, unique=unique),
         as_json=output_format == "jsonl",
         echo=echo,
-        labelled=len(temperatures) > 1
-        or (not is_one and "\n" in loaded.saved.vocabulary.characters),
+        labels=display.Labels(*several) if is_labelled else None,
         raw=raw,
+        in_documents=loaded.ends_count,
     )
+    given.tell_empty()
+
+
+def _require_model(named: Path) -> None:
+    """See that the model named by an argument exists.
+
+    Raises:
+        ConfigError: it does not, and may be meant as a prompt.
+        ModelFileError: it is the name of a run, without its folder.
+    """
+    from charrnn.storage.runs import DEFAULT_ROOT, find_model
+
+    try:
+        find_model(named)
+    except ModelFileError as error:
+        if (DEFAULT_ROOT / named).is_dir():
+            raise
+        raise ConfigError(
+            f"there is no model {str(named)!r}; a text to continue comes after --prompt, in quotes"
+        ) from error
 
 
 def _refuse_beside_interactive(options: dict[str, bool]) -> None:
@@ -241,6 +282,7 @@ class _Prompts:
         """Read the first two prompts: that there are none is told before a model is loaded."""
         self._file = file
         self._read = read
+        self._n_empty = self._first_empty = 0
         self._rest = iter([text]) if file is None else read.lines(file)
         self._first = list(itertools.islice(self._rest, 2))
         if not self._first:
@@ -249,10 +291,27 @@ class _Prompts:
         self.can_be_read_again = file is None or (file != options.STDIN and file.is_file())
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over the prompts."""
+        """Iterate over the prompts, and note those of a file that are empty."""
+        lines: Iterable[str] = itertools.chain(self._first, self._rest)
         if self._file is not None and self.can_be_read_again:
-            return self._read.lines(self._file)
-        return itertools.chain(self._first, self._rest)
+            lines = self._read.lines(self._file)
+        self._n_empty = self._first_empty = 0
+        for number, text in enumerate(lines, 1):
+            if not text and self._file is not None:
+                self._n_empty += 1
+                self._first_empty = self._first_empty or number
+            yield text
+
+    def tell_empty(self) -> None:
+        """Say on stderr that lines are empty, for a blank line at the end is easily overlooked."""
+        from charrnn.display.terminal import say
+
+        which = f"{self.place(self._first_empty)} is empty: nothing is continued there"
+        if self._n_empty > 1:
+            which = f"{self._n_empty:,} prompts are empty, first {which.partition(' is empty')[0]}"
+            which += ": nothing is continued there"
+        if self._n_empty:
+            say(which)
 
     @property
     def _name(self) -> str:
@@ -452,11 +511,12 @@ def _numbers(texts: list[str]) -> list[float]:
         ConfigError: one is not a number, or may be one with a decimal comma.
     """
     for text in texts:
-        if re.fullmatch(r"\d+(,\d+)+", text):
+        if found := re.search(r"(?<![.\d])\d+,\d+(?![.\d])", text):  # 0,5: with a decimal comma?
+            one = found[0].replace(",", ".")
             several = " --temp ".join(text.split(","))
             raise ConfigError(
-                f"may mean {text.replace(',', '.', 1)} or {text.replace(',', ' and ')}: write a "
-                f"decimal point, or --temp {several}",
+                f"has {found[0]}, which may mean {one} or {found[0].replace(',', ' and ')}: write "
+                f"a decimal point, or --temp {several}",
                 field="temperature",
             )
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -47,10 +45,11 @@ def score(
         False, "--per-char", "Show every character, coloured on a terminal."
     ),
     alternatives: int = options.report(
-        ALTERNATIVES,
+        None,
         "--alternatives",
         "With --per-char and --html: name the K most probable characters.",
         metavar="K",
+        show_default=str(ALTERNATIVES),
     ),
     per_word: bool = options.report(
         False, "--per-word", "Show every word, with the sum over its characters."
@@ -99,6 +98,10 @@ def score(
         asked = [name for name, is_on in several.items() if is_on]
         if len(asked) > 1:
             raise ConfigError(f"{asked[0]} and {asked[1]} are different reports: ask for one")
+    if alternatives is not None and not (per_char or html is not None):
+        raise ConfigError("--alternatives needs --per-char or --html")
+    if alternatives is None:
+        alternatives = ALTERNATIVES
     if not 0 <= alternatives <= MAX_ALTERNATIVES:
         raise ConfigError(
             f"must be from 0 to {MAX_ALTERNATIVES:,}, got {alternatives}", field="alternatives"
@@ -161,14 +164,15 @@ def score(
         found = score_in_rows(
             scorer, one.pieces, rows=rows, warmup=before, text=one.name, what=where(1)
         )
-        show_scores(tally.passed([found.score]), form, only_total=only_total)
+        show_scores(tally.numbered([found.score]), form, only_total=only_total)
         sys.stdout.flush()
         tell_rows(found, before, loaded.saved.vocabulary.unit)
     else:
-        several = tally.passed(_scores(scorer, documents, whole, where))
+        scored: Iterable[tuple[int, Score]]
+        scored = tally.numbered(_scores(scorer, documents, whole, where))
         if sort:
-            several = rank(several, per_char=by == "per-char")
-        show_scores(several, form, only_total=only_total)
+            scored = rank(scored, per_char=by == "per-char")
+        show_scores(scored, form, only_total=only_total)
     sys.stdout.flush()
     if given.hint():
         say(given.hint())
@@ -177,6 +181,7 @@ def score(
         loaded.saved.vocabulary,
         n_texts=0 if only_total or form == "table" else tally.n_texts,
         n_empty=tally.n_empty,
+        first_empty=tally.first_empty,
         eos=scorer.eos,
         places=tally.places if tally.n_texts > 1 else {},
     )
@@ -249,44 +254,25 @@ def check_files(context: str, file: Path | None, html: Path | None = None) -> No
 
     if file == options.STDIN and context == f"@{options.STDIN}":
         raise ConfigError("--context and the texts both come from standard input: name a file")
-    names: dict[str, Path | int] = {"standard input": 0}
-    if file is not None and file != options.STDIN:
-        names[str(file)] = file
-    if context.startswith("@") and not context.startswith("@@"):
-        names[context[1:]] = Path(context[1:])
-    read = {_identity(one): name for name, one in names.items()}
-    read.pop(None, None)
-    report = _identity(1)
-    if report in read:
-        raise ConfigError(
-            f"the report would be written into {read[report]}, which is read: send it elsewhere"
-        )
-    page = _identity(html) if html is not None else None
+    read = options.require_apart(
+        [
+            *([] if file is None or file == options.STDIN else [file]),
+            *([Path(context[1:])] if context[:1] == "@" and context[:2] != "@@" else []),
+        ]
+    )
+    page = options.identity(html) if html is not None else None
     if html is None or page is None:
         return
     why = ""
     if page in read:
         why = "which is read"
-    elif page in (report, _identity(2)):
+    elif page in (options.identity(1), options.identity(2)):
         why = "where the report or the messages go"
     elif html.stat().st_size:
         with open(html, "rb") as old:
             why = "" if is_page(old.read(PAGE_HEAD)) else "which is no page of charrnn"
     if why:
         raise ConfigError(f"--html would replace {html}, {why}: name another file")
-
-
-def _identity(file: Path | int) -> tuple[int, int] | None:
-    """Return device and inode of an ordinary file, the same for all its names, or None.
-
-    Args:
-        file: a path, or the number of an open file.
-    """
-    try:
-        status = os.stat(file)
-    except (OSError, ValueError):  # it will be told when it is read or written
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 def _write_page(
@@ -342,6 +328,7 @@ class Tally:
         total: of all texts.
         n_texts: how many there were.
         n_empty: how many of them were empty.
+        first_empty: the name of the first of those.
         places: the name of the first text with each unknown character.
     """
 
@@ -354,20 +341,23 @@ class Tally:
         self._scorer = scorer
         self.total = Score.total(())
         self.n_texts = self.n_empty = 0
+        self.first_empty = ""
 
     def add(self, score: Score) -> None:
         """Count the score of a text."""
         self.total = self.total.total((self.total, score))
         self.n_texts += 1
-        self.n_empty += score.n_chars == 0 and score.n_skipped == 0
+        if score.n_chars == 0 and score.n_skipped == 0:
+            self.n_empty += 1
+            self.first_empty = self.first_empty or self.where(self.n_texts)
         for one in score.unknown:
             self.places.setdefault(one.character, self.where(self.n_texts))
 
-    def passed(self, scores: Iterable[Score]) -> Iterator[Score]:
-        """Yield scores again, and count them."""
+    def numbered(self, scores: Iterable[Score]) -> Iterator[tuple[int, Score]]:
+        """Yield scores again, each with its number from 1, and count them."""
         for one in scores:
             self.add(one)
-            yield one
+            yield self.n_texts, one
 
     def counted(self, pieces: Iterable[str]) -> Iterator[str]:
         """Yield the pieces of one text again, and count what they consist of."""

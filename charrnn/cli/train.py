@@ -133,10 +133,12 @@ def train(
 
     from charrnn.display.terminal import pasted
     from charrnn.display.train import TrainingDisplay
+    from charrnn.events import Finished
+    from charrnn.training.distributed import is_leader
     from charrnn.training.prepare import prepare_resume, prepare_training
 
     named = {p.name: settings[p.name] for p in given if p.name in settings}
-    with TrainingDisplay(quiet=quiet) as display:
+    with TrainingDisplay(quiet=quiet or not is_leader()) as display:
         display.working("reading the text")
         if resume:
             trainer = prepare_resume(
@@ -154,8 +156,15 @@ def train(
                 progress=display.encoded,
                 command=pasted(["charrnn", *sys.argv[1:]]),
             )
-        for event in trainer.run():
-            display.show(event)
+        is_over = False
+        try:
+            for event in trainer.run():
+                display.show(event)
+                is_over = isinstance(event, Finished)
+        except KeyboardInterrupt:
+            if not is_over:
+                display.show_break(trainer.run_directory)
+            raise typer.Exit(130) from None
 
 
 def _given(context: typer.Context) -> list[Any]:

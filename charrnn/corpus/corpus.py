@@ -150,8 +150,12 @@ class Corpus:
     """Inputs read, the held-out ones included."""
     n_left_out: int
     """Files that were not: see `Sources`."""
+    left_out: tuple[str, ...] = ()
+    """The first of them."""
     n_copies: int = 0
     """Inputs of the training text with the bytes of another one; they are read all the same."""
+    copies: tuple[str, ...] = ()
+    """The first of them."""
     n_chars: int
     """Characters of the whole text, whatever the unit."""
     n_train: int

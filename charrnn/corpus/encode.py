@@ -39,6 +39,8 @@ from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, ByteVocabulary, Id
 VALIDATION_SHARE = 0.1
 VALIDATION_CHARS = 1_000_000
 """Most characters kept for validation unless a share is asked for."""
+SHOWN_NAMES = 3
+"""Files that are left out, or copies, of which the names are kept."""
 TINY = 1000
 """A text with fewer characters is trained on whole unless a share is asked for."""
 
@@ -96,7 +98,7 @@ def _encode(
         try:
             with open(draft_path, "w+b") as file:
                 draft = Draft(file)
-                trained, n_copies = _read_all(sources, draft, config, digest, form, progress)
+                trained, copies = _read_all(sources, draft, config, digest, form, progress)
                 n_first = draft.length
                 if n_first == 0:
                     raise _no_text(sources)
@@ -108,12 +110,15 @@ def _encode(
                 written = _write_ids(draft, folder, config, known, documents, n_train)
         finally:
             draft_path.unlink(missing_ok=True)
+    left_out = [*sources.left_out, *validation.left_out]
     record = {
         "name": sources.stem,
         "config": config.to_dict(),
         "n_files": len(sources) + len(validation),
-        "n_left_out": sources.n_left_out + validation.n_left_out,
-        "n_copies": n_copies,
+        "n_left_out": len(left_out),
+        "left_out": left_out[:SHOWN_NAMES],
+        "n_copies": len(copies),
+        "copies": copies[:SHOWN_NAMES],
         "documents": None,
         "sha256": digest.hexdigest(),
         "paths": _absolute(sources),
@@ -146,15 +151,16 @@ def _read_all(
     digest: hashlib._Hash,
     form: Form,
     progress: Callable[[int], None] | None,
-) -> tuple[dict[bytes, Source], int]:
+) -> tuple[dict[bytes, Source], list[str]]:
     """Read inputs.
 
     Returns:
-        Those that are not empty by the digest of their bytes, and how many have another's.
+        Those that are not empty by the digest of their bytes, and the names of those with the
+        bytes of another.
     """
     segmenter = Segmenter(config.documents, config.unit)
     read: dict[bytes, Source] = {}
-    empty, n_copies = hashlib.sha256().digest(), 0
+    empty, copies = hashlib.sha256().digest(), list[str]()
     for source in sources:
         own = hashlib.sha256()
         for text in read_text(source, [digest, own], config, form):
@@ -163,10 +169,10 @@ def _read_all(
                 progress(draft.length)
         draft.write(segmenter.feed("", True))
         if own.digest() in read:
-            n_copies += 1
+            copies.append(source.name)
         elif own.digest() != empty:
             read[own.digest()] = source
-    return read, n_copies
+    return read, copies
 
 
 def _require_apart(trained: Mapping[Any, Source], held_out: Mapping[Any, Source]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import bz2
 import codecs
 import contextlib
+import difflib
 import fnmatch
+import glob
 import gzip
 import hashlib
 import io
 import lzma
 import os
+import shlex
 import stat
 import sys
 import zlib
@@ -66,11 +69,11 @@ class Sources(list[Source]):
     """Inputs in the order in which they are read.
 
     Attributes:
-        n_left_out: files that are not read: hidden ones and those of other names in the
+        left_out: files that are not read: hidden ones and those of other names in the
             directories, and those named or linked a second time.
     """
 
-    n_left_out = 0
+    left_out: tuple[str, ...] = ()
 
     stem = "text"
     """A short name for runs: that of the first file or directory given."""
@@ -103,18 +106,18 @@ def find_sources(
         ConfigError: there is no pattern for a directory, or one for paths outside of it.
         CorpusError: a path does not exist or cannot be read, or a directory holds no such file.
     """
-    patterns = [_pattern(glob) for glob in globs]
+    patterns = [_pattern(one) for one in globs]
     if not patterns and any(map(os.path.isdir, paths)):
         raise ConfigError("must be a pattern such as *.txt", field="glob")
     if not paths:
         raise CorpusError("no corpus given: name a text file, a directory, or - for stdin")
-    sources = Sources()
+    sources, left_out = Sources(), list[str]()
     for given in [os.fspath(path) for path in paths]:
         found = [Source(None)]
         if given != STDIN:
             with _reading(given):
-                found, n_others = _files_of(Path(given), patterns)
-                sources.n_left_out += n_others
+                found, others = _files_of(Path(given), patterns)
+                left_out += map(str, others)
         if not found:
             wanted = " or ".join(globs)
             raise CorpusError(
@@ -125,7 +128,8 @@ def find_sources(
     for source in sources:
         first.setdefault(source.identity, source)
     once = Sources(first.values())
-    once.n_left_out = sources.n_left_out + len(sources) - len(once)
+    again = [source for source in sources if first[source.identity] is not source]
+    once.left_out = (*left_out, *(source.name for source in again))
     given = os.fspath(paths[0])
     is_folder = given != STDIN and os.path.isdir(given)
     once.stem = Path(given).resolve().name or "text" if is_folder else sources[0].stem
@@ -142,19 +146,32 @@ def _reading(name: str) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise CorpusError(f"there is no file {name}: check the path") from None
+        raise CorpusError(f"there is no file {name}: {_hint(name)}") from None
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise CorpusError(f"cannot read {name}: {reason}") from error
 
 
-def _files_of(given: Path, patterns: Sequence[Sequence[str]]) -> tuple[list[Source], int]:
-    """Return a file, or the wanted files of a directory by path, and how many it has of others."""
+def _hint(name: str) -> str:
+    """Return what may be meant by the name of a file that does not exist."""
+    path = Path(name)
+    if glob.has_magic(name):
+        return f"name the directory {path.parent}, with --glob {shlex.quote(path.name)}"
+    with contextlib.suppress(OSError, ValueError):
+        there = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
+        same = [other for other in there if other.split(".")[0].lower() == path.name.lower()]
+        if close := same or difflib.get_close_matches(path.name, there, 1, 0.8):
+            return f"did you mean {path.with_name(close[0])}?"
+    return "check the path"
+
+
+def _files_of(given: Path, patterns: Sequence[Sequence[str]]) -> tuple[list[Source], list[Path]]:
+    """Return a file, or the wanted files of a directory and the others, by path."""
     if not given.is_dir():
-        return [Source(given, _identity(given))], 0
+        return [Source(given, _identity(given))], []
     found: list[Path] = []
     entered: set[tuple[int, int]] = set()
-    n_others = 0
+    others: list[Path] = []
     for folder, folders, files in os.walk(given, onerror=_raise, followlinks=True):
         is_run = Path(folder) != given and not RUN_FILES.isdisjoint(files)
         if is_run or _identity(folder) in entered:  # a link to where we have been
@@ -163,11 +180,10 @@ def _files_of(given: Path, patterns: Sequence[Sequence[str]]) -> tuple[list[Sour
         entered.add(_identity(folder))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(folder, name) for name in files]
-        wanted = [p for p in paths if _is_wanted(p.relative_to(given).parts, patterns)]
-        found += [path for path in wanted if path.is_file()]
-        n_others += len(files)
-    sources = [Source(path, _identity(path)) for path in sorted(found)]
-    return sources, n_others - len(sources)
+        for path in paths:
+            is_text = _is_wanted(path.relative_to(given).parts, patterns) and path.is_file()
+            (found if is_text else others).append(path)
+    return [Source(path, _identity(path)) for path in sorted(found)], sorted(others)
 
 
 def _identity(path: str | Path) -> tuple[int, int]:
@@ -179,16 +195,16 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _pattern(glob: str) -> list[str]:
+def _pattern(given: str) -> list[str]:
     """Return the parts of a pattern.
 
     Raises:
         ConfigError: it is empty, or for paths outside a directory.
     """
-    parts = [part for part in glob.casefold().split("/") if part not in ("", ".")]
-    if not parts or ".." in parts or Path(glob).is_absolute():
+    parts = [part for part in given.casefold().split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or Path(given).is_absolute():
         raise ConfigError(
-            f"must be a pattern for paths in a directory such as *.txt, got {shown(glob)}",
+            f"must be a pattern for paths in a directory such as *.txt, got {shown(given)}",
             field="glob",
         )
     return ["**", *parts]
@@ -319,18 +335,19 @@ def read_text(
             decoder = codecs.getincrementaldecoder(codec)(errors)
         try:
             text = decoder.decode(piece, final)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
+            # from Python 3.13 on, a missing byte order mark is an error of decoding, too
+            if not isinstance(error, UnicodeDecodeError) or "BOM" in error.reason:
+                raise CorpusError(
+                    f"{source.name} is not {_called(encoding)} ({error}): name its encoding with "
+                    "--encoding (such as utf-16-le)"
+                ) from None
             # error.object is what was left to decode: a mark or earlier pieces may be gone from it
             at = offset + len(piece) - len(error.object) + error.start
             raise CorpusError(
                 f"{source.name} is not {_called(encoding)}: byte 0x{error.object[error.start]:02X} "
                 f"at offset {at} cannot be decoded; name its encoding with --encoding (such as "
                 "latin-1 or cp1252), or use --errors replace"
-            ) from None
-        except UnicodeError as error:
-            raise CorpusError(
-                f"{source.name} is not {_called(encoding)} ({error}): name its encoding with "
-                "--encoding (such as utf-16-le)"
             ) from None
         if is_first and text:
             text = text if codec in DROP_THEIR_MARK else text.removeprefix("\ufeff")

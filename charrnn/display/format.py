@@ -9,18 +9,24 @@ from charrnn.events import Verdict
 from charrnn.scoring.score import bits
 
 VERDICTS = {
-    "interrupted": "the run was stopped early, and is judged at its end",
-    "no validation": "without validation text of characters that the training text has, over- and "
-    "underfitting cannot be told apart",
+    "interrupted": "stopped before its end, so there is no verdict yet",
+    "worse than chance": "at the end the loss was {loss:.3f} nats/{abbreviation}, worse than "
+    "choosing every {unit} at random ({chance:.2f})",
+    "no validation": "nothing was held out, so nobody can tell how the model does on new text",
+    "unknown validation": "{unknown_share:.0%} of the validation text is unknown to the model, too "
+    "much to judge it by",
     "little validation": "the validation text of {n_val:,} {units} is too short to judge by",
     "not learned": "the network has learned no more than how often each {unit} occurs",
     "overfits": "the model overfits: after {epochs:.3g} epochs, validation loss was {rise:.3f} "
     "nats above its lowest, and the model of that point is kept",
-    "sound": "after {epochs:.3g} epochs, validation loss was {gap} the training loss{lowest}",
+    "sound": "after {epochs:.3g} epochs, validation loss was {gap} the training loss"
+    "{measured}{lowest}",
 }
 ADVICE = {
     "more training": "more training would help",
     "dropout": "--dropout 0.25 --recurrent-dropout 0.2 would help",
+    "more text": "more text would help",
+    "lower rate": "a lower --lr would help",
 }
 UNITS = {"char": ("character", "characters"), "byte": ("byte", "bytes")}
 
@@ -51,17 +57,22 @@ def duration(seconds: float) -> str:
 
 
 def loss(nats: float, unit: Unit = "char", bits_per_char: float | None = None) -> str:
-    """Write a loss: `1.512 nats/char (2.18 bits/char)`.
+    """Write a loss: `1.512 nats/char (2.18 bits/char)`; of bytes, both bits/byte and bits/char.
 
     Args:
         nats: per unit.
         unit: of the loss.
         bits_per_char: the same in bits per character; needed for bytes, and left out if unknown.
     """
-    if bits_per_char is None and unit == "char":
-        bits_per_char = bits(nats)
-    shown = "" if bits_per_char is None else f" ({bits_per_char:.2f} bits/char)"
-    return f"{nats:.3f} nats/{unit}{shown}"
+    per_char = bits(nats) if bits_per_char is None and unit == "char" else bits_per_char
+    shown = [] if unit == "char" else [f"{bits(nats):.2f} bits/{unit}"]
+    shown += [] if per_char is None else [f"{per_char:.2f} bits/char"]
+    return f"{nats:.3f} nats/{unit} ({', '.join(shown)})"
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Write a number of things: `1 character`, `1,200 characters`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _gap(nats: float) -> str:
@@ -82,10 +93,18 @@ def architecture(config: ModelConfig) -> str:
 def verdict(found: Verdict, unit: Unit = "char") -> str:
     """Write a verdict and its advice as a sentence without its capital and full stop."""
     one, many = UNITS[unit]
+    measured = ""
+    if found.train_loss is not None:
+        measured = f" without dropout ({found.train_loss:.3f})"
     sentence = VERDICTS[found.judgement].format(
         n_val=found.n_val,
         unit=one,
-        units=many,
+        units=one if found.n_val == 1 else many,
+        abbreviation=unit,
+        loss=found.loss,
+        chance=found.chance,
+        unknown_share=found.unknown_share,
+        measured=measured,
         epochs=found.epochs,
         rise=found.rise,
         gap=_gap(found.gap),

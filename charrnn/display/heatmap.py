@@ -10,10 +10,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from charrnn.display.records import Records, with_probability
+from charrnn.display.table import new_table
 from charrnn.display.terminal import print_table, visible, visible_text
 from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
@@ -126,15 +126,6 @@ def show_legend(console: Console, what: str = "bits") -> None:
         legend.append(f" {name} ", level.plain if console.no_color else level.style)
         legend.append(" ")
     console.print(legend, soft_wrap=True)
-
-
-def new_table(first: str, *others: str) -> Table:
-    """Return a table without borders: a column of texts, then columns of numbers."""
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    table.add_column(first, overflow="fold")
-    for header in others:
-        table.add_column(header, justify="right", overflow="fold")
-    return table
 
 
 def show_characters(texts: Iterable[Iterable[CharScore]], output: str, alternatives: int) -> None:

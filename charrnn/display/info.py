@@ -1,4 +1,4 @@
-"""What a model file says about itself."""
+"""What a model file says about itself, and what a machine has: labels and values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.text import Text
 
 from charrnn.config import MAX_MEMBERS, Unit
-from charrnn.display.format import UNITS, architecture, count, duration, loss, verdict
+from charrnn.display.format import UNITS, architecture, count, duration, loss, size, verdict
 from charrnn.display.terminal import columns, visible_text, wrapped
 from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
 from charrnn.storage.model_file import ModelRecord, SavedModel, read_model_record
 from charrnn.storage.runs import RunDirectory
+from charrnn.training.machine import Machine
 
 BARS = "▁▂▃▄▅▆▇█"
 SHOWN_CHARACTERS = 300
@@ -51,7 +52,21 @@ def show_info(path: Path, saved: SavedModel) -> None:
         path: where it was read from.
         saved: the model.
     """
-    rows = [("file", str(path)), *_model_rows(saved), *_training_rows(saved), *_run_rows(path)]
+    _show([("file", str(path)), *_model_rows(saved), *_training_rows(saved), *_run_rows(path)])
+
+
+def show_system(version: str, machine: Machine) -> None:
+    """Print the facts of a bug report to stdout.
+
+    Args:
+        version: charrnn's.
+        machine: where it runs.
+    """
+    _show([("charrnn", version), *_library_rows(machine), *_machine_rows(machine)])
+
+
+def _show(rows: Iterable[Row]) -> None:
+    """Print values beside their labels, broken between words on a terminal."""
     width = columns(sys.stdout)
     console, margin = Console(highlight=False), " " * LABEL_WIDTH
     for label, value in rows:
@@ -60,6 +75,38 @@ def show_info(path: Path, saved: SavedModel) -> None:
         row = Text.assemble((label.ljust(LABEL_WIDTH), "bold"), f"\n{margin}".join(lines))
         row.rstrip()
         console.print(row, soft_wrap=True)
+
+
+def _library_rows(machine: Machine) -> Iterator[Row]:
+    versions = {name: found or "not installed" for name, found in machine.libraries.items()}
+    yield "Python", machine.python
+    yield "NumPy", f"{versions.pop('numpy')}, products by {machine.blas}"
+    yield "libraries", ", ".join(f"{name} {found}" for name, found in versions.items())
+    torch = machine.torch
+    if torch.problem:
+        yield "torch", f"{torch.version}, which cannot be used ({torch.problem})"
+    else:
+        yield "torch", torch.version or "not installed, and needed for training only"
+
+
+def _machine_rows(machine: Machine) -> Iterator[Row]:
+    yield "system", machine.system
+    memory = f", {size(machine.memory)} of memory" if machine.memory else ""
+    yield "processor", f"{machine.processor or machine.system}{memory}"
+    torch, cores = machine.torch, f"{machine.usable_cores} of {machine.cores} cores"
+    yield "threads", f"{cores}, {torch.threads} for torch" if torch.threads else cores
+    if torch.device:
+        small, large = torch.dtypes
+        below = f" ({small} below {torch.smallest} units)" if small != large else ""
+        yield "training", f"on {torch.device}, in {large}{below}"
+        for name, product in torch.devices.items():
+            yield "", f"{name} is {product or 'a GPU'}"
+    yield "runs", f"{machine.n_runs} in {machine.runs}"
+    yield "encodings", ", ".join(f"{name} {code}" for name, code in machine.encodings.items())
+    width = columns(sys.stdout)
+    shown = f" ({width} columns)" if width else ""
+    yield "terminals", ", ".join(machine.terminals).replace("stdout", f"stdout{shown}") or "none"
+    yield "variables", " ".join(f"{k}={v}" for k, v in machine.variables.items()) or "none"
 
 
 def _model_rows(saved: SavedModel) -> Iterator[Row]:

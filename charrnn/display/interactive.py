@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -15,14 +16,23 @@ VISIBLE_CHARS = 400
 """Characters of the text so far that are shown at each turn."""
 
 HELP = {
-    "a number": "takes that continuation",
+    "a number": "takes that continuation; with a space before it, it is a text",
     "Enter": "shows other continuations",
-    "a text": "is added as it is, and so is a number that is not offered",
+    "a text": "is added as it is",
     "//text": "adds a text that begins with /",
     "/undo": "takes back what was added last",
+    "/temp T": "changes the temperature of the continuations",
     "/help": "shows this",
     "/quit": "or Ctrl-D ends, and prints the whole text",
 }
+
+
+class Proposal(NamedTuple):
+    """A continuation to choose."""
+
+    text: str
+    ends: bool
+    """The model would end the text after it."""
 
 
 class Conversation:
@@ -31,6 +41,11 @@ class Conversation:
     def __init__(self) -> None:
         """Talk on the terminal."""
         self._console = Console(stderr=True, highlight=False)
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        return self._console.width
 
     def explain(self) -> None:
         """Say how it works."""
@@ -49,7 +64,7 @@ class Conversation:
             table.add_row(typed, effect)
         self._console.print(table)
 
-    def show(self, text: str, proposals: Sequence[str], *, are_new: bool) -> None:
+    def show(self, text: str, proposals: Sequence[Proposal], *, are_new: bool) -> None:
         """Show the text and its continuations.
 
         Args:
@@ -69,7 +84,9 @@ class Conversation:
         table.add_column(style="cyan", justify="right")
         table.add_column(overflow="fold")
         for number, proposal in enumerate(proposals, 1):
-            table.add_row(str(number), Text(visible_text(proposal)))
+            line = Text(visible_text(proposal.text))
+            line.append("∎" if proposal.ends else "…", "dim")
+            table.add_row(str(number), line)
         if proposals:
             self._console.print(table)
         elif text:

@@ -20,8 +20,9 @@ Values = Mapping[str, Any]
 _QUOTED = re.compile('["\t\n\r]|^\\s|\\s$')
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHAPELESS = re.compile(
-    "[\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
+    "[\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f"
+    "\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000110bd\U000110cd"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
 )
 """Characters that JSON escapes, because they would act on a terminal or be lost in UTF-8."""
 

@@ -13,24 +13,20 @@ from rich.text import Text
 
 from charrnn.config import Unit
 from charrnn.display.format import UNITS
-from charrnn.display.heatmap import SHOWN_CHARS, new_table
+from charrnn.display.heatmap import SHOWN_CHARS
 from charrnn.display.records import Records, with_probability
-from charrnn.display.terminal import columns, print_table, say, visible_text, wrapped
+from charrnn.display.table import new_table, show_table
+from charrnn.display.terminal import columns, say, visible_text, wrapped
 from charrnn.scoring.compare import LEAST_TEXTS, Comparison
 from charrnn.scoring.pairs import Accuracy
 from charrnn.scoring.rows import RowScore
 from charrnn.scoring.score import Score, bits
 from charrnn.scoring.scorer import CHUNK
-from charrnn.vocab import Unknown, Vocabulary, list_unknown, name_of
+from charrnn.vocab import Vocabulary, list_unknown, name_of
 
 _SCORE_COLUMNS = ("chars", "unknown", "logprob\n(nats)", "bits\n{}", "perplexity\n{}")
 _SCORE_FIELDS = ("n_chars", "n_unknown", "logprob", "bits_per_char", "perplexity_per_char")
-NAMED = 5
-"""Unknown characters that are named, each with its text."""
-TOO_FEW = (
-    f"too few texts for a 95 % interval: it takes {LEAST_TEXTS}, or one text of "
-    f"{LEAST_TEXTS * CHUNK:,} characters"
-)
+_GIVES_WAY = ("perplexity", "unknown", "chars", "logprob")
 _LEAST_COST = 5e-5
 """Bits per character; less is 0 to four decimals."""
 _TOTAL = Text("total", style="bold")
@@ -41,24 +37,27 @@ _OTHER_FORM = (
 )
 
 
-def show_scores(scores: Iterable[Score], output: str, *, only_total: bool = False) -> None:
+def show_scores(
+    scores: Iterable[tuple[int, Score]], output: str, *, only_total: bool = False
+) -> None:
     """Write scores to stdout as they come.
 
     Args:
-        scores: one per text.
+        scores: one per text, with the number of the text.
         output: table, tsv or jsonl; a table waits for all, and ends with their total.
         only_total: write the total of all in place of them.
     """
+    numbered: Iterable[tuple[int | None, Score]] = scores
     if only_total:
-        scores = [Score.total(scores)]
+        numbered = [(None, Score.total(one for _, one in scores))]
     if output != "table":
         records = Records(as_json=output == "jsonl")
-        for one in scores:
-            records.write(with_probability(one.to_dict()))
+        for number, one in numbered:
+            records.write({"number": number, **with_probability(one.to_dict())})
         return
-    several = list(scores)
+    several = [one for _, one in numbered]
     total = Score.total(several)
-    unit = _per_unit(total, "char")
+    unit = _per_unit(total, "char").replace(" or", "\nor")
     table = new_table("text", *(column.format(unit) for column in _SCORE_COLUMNS))
     for one in several:
         label = _TOTAL if only_total else Text(visible_text(one.text, SHOWN_CHARS))
@@ -67,7 +66,7 @@ def show_scores(scores: Iterable[Score], output: str, *, only_total: bool = Fals
         _add_score(table, _TOTAL, total)
     if total.n_unknown:
         _add_score(table, Text("without unknown characters", style="dim"), total.known)
-    print_table(table)
+    show_table(table, _GIVES_WAY)
 
 
 def _per_unit(score: Score, unit: str) -> str:
@@ -107,36 +106,85 @@ def show_pairs(groups: Sequence[Accuracy], output: str, *, only_total: bool = Fa
             f"{one.accuracy:.1%}",
             f"{low:.1%} – {high:.1%}",
         )
-    print_table(table)
+    show_table(table, ("ties", "right", "n"))
 
 
-def show_comparison(found: Comparison, names: tuple[str, str], output: str) -> None:
-    """Write how two models differ on the same texts."""
+def tell_pairs(total: Accuracy) -> None:
+    """Say on stderr how many of all pairs are right."""
+    low, high = total.interval
+    say(
+        f"total: {total.n_correct:,} of {total.n:,} pairs, {total.accuracy:.1%} "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+
+
+def show_comparison(
+    found: Comparison, names: tuple[str, str], output: str, *, in_blocks: bool
+) -> None:
+    """Write how two models differ on the same texts; beside records, stderr says it in words.
+
+    Args:
+        found: the difference.
+        names: of the models.
+        output: table, tsv or jsonl.
+        in_blocks: there is one text, which was resampled in blocks.
+    """
     if output != "table":
         first = {"model": names[0], "model_compared": names[1]}
         Records(as_json=output == "jsonl").write({**first, **found.to_dict()})
+        sys.stdout.flush()
+        say("; ".join(_in_words(found, names, in_blocks)))
         return
-    unit = UNITS[found.unit][0]
-    per = f"per {unit}" if found.unit == "byte" else _per_unit(found.first, unit)
+    per = _per(found)
     table = new_table("model", f"bits\n{per}", "unknown")
     for name, value, score in (
         (names[0], found.first_bits, found.first),
         (names[1], found.second_bits, found.second),
     ):
         table.add_row(Text(visible_text(name)), f"{value:.4f}", f"{score.n_unknown:,}")
-    print_table(table)
-    difference = f"difference {found.difference:+.4f} bits {per}"
-    verdict = f"{TOO_FEW.capitalize()}."
-    if found.n_units:
-        difference += (
-            f", 95 % interval {found.low:+.4f} to {found.high:+.4f} "
-            f"({found.n_units:,} texts or blocks resampled)"
+    show_table(table)
+    print()
+    for line in _in_words(found, names, in_blocks):
+        print(wrapped(visible_text(line), columns(sys.stdout)))
+
+
+def _per(found: Comparison) -> str:
+    """Return what the bits of a comparison are per."""
+    unit = UNITS[found.unit][0]
+    return f"per {unit}" if found.unit == "byte" else _per_unit(found.first, unit)
+
+
+def _in_words(found: Comparison, names: tuple[str, str], in_blocks: bool) -> list[str]:
+    """Return the difference, what its sign means, how sure it is, and why it is per byte."""
+    better, worse = names if found.difference > 0 else names[::-1]
+    difference = f"{better} needs {abs(found.difference):.4f} bits {_per(found)} less than {worse}"
+    if round(found.difference, 4) == 0:
+        difference = f"both models need the same number of bits {_per(found)}, to four decimals"
+    parts = [difference]
+    if found.is_resampled:
+        units = f"blocks of {CHUNK:,} characters" if in_blocks else "texts"
+        parts.append(
+            f"the 95 % interval of {names[1]} minus {names[0]} is {found.low:+.4f} to "
+            f"{found.high:+.4f} ({found.n_units:,} {units} resampled)"
         )
-        verdict = "These texts cannot tell the two models apart."
-    if found.is_certain:
-        verdict = f"{visible_text(names[0] if found.difference > 0 else names[1])} is better."
-    width = columns(sys.stdout)
-    print(f"\n{wrapped(difference, width)}\n{wrapped(verdict, width)}")
+        certain = f"{better} is better"
+        parts.append(certain if found.is_certain else "these texts cannot tell the two apart")
+    elif in_blocks:
+        parts.append(
+            f"the text is too short for a 95 % interval: it takes {LEAST_TEXTS * CHUNK:,} "
+            "characters, or several texts"
+        )
+    else:
+        parts.append(
+            f"{found.n_units} texts are too few for a 95 % interval: it takes {LEAST_TEXTS} that "
+            "have something to score"
+        )
+    if found.unit == "byte":
+        parts.append(
+            "bits are per byte because the alphabets differ, and an unknown character is charged "
+            "for spelling it out"
+        )
+    return parts
 
 
 def show_adaptation(
@@ -149,11 +197,11 @@ def show_adaptation(
         several = [total]
     if output != "table":
         records = Records(as_json=output == "jsonl")
-        for static, adapted in several:
-            records.write(_adapted(static, adapted))
+        for number, (static, adapted) in enumerate(several, 1):
+            records.write({"number": None if only_total else number, **_adapted(static, adapted)})
         return
-    bits_per = f"bits {_per_unit(total[0], 'char')}"
-    table = new_table("text", "chars", f"{bits_per}\nstatic", f"{bits_per}\nadapted", "saved")
+    bits_per = f"bits\n{_per_unit(total[0], 'char')}".replace(" or", "\nor")
+    table = new_table("text", "chars", f"static\n{bits_per}", f"adapted\n{bits_per}", "saved")
     rows = [(Text(visible_text(a.text, SHOWN_CHARS)), a, b) for a, b in several]
     if len(several) > 1:
         rows.append((_TOTAL, *total))
@@ -161,7 +209,7 @@ def show_adaptation(
         before, after = static.bits_per_char, adapted.bits_per_char
         figures = (_number(value, 4) for value in (before, after, before - after))
         table.add_row(label, f"{static.n_chars:,}", *figures)
-    print_table(table)
+    show_table(table, ("chars", "saved"))
 
 
 def _adapted(static: Score, adapted: Score) -> dict[str, Any]:
@@ -179,6 +227,7 @@ def tell_about(
     *,
     n_texts: int,
     n_empty: int,
+    first_empty: str,
     eos: bool,
     places: Mapping[str, str],
     model: str = "",
@@ -190,10 +239,12 @@ def tell_about(
         vocabulary: the model's.
         n_texts: how many the total is worth being told of; 0 where it is not.
         n_empty: how many of them were empty.
+        first_empty: the name of the first of those.
         eos: ends are scored.
         places: by unknown character, the text that its position is in, if there are several.
         model: the name of the model, if there are several.
     """
+    n_texts -= 0 if eos else n_empty
     if n_texts > 1:
         n_ends = total.n_scored - total.n_chars
         ends = f" and {n_ends:,} ends" if n_ends else ""
@@ -209,20 +260,13 @@ def tell_about(
         what = "unknown character" if n == 1 else "unknown characters"
         whose = f"{model}: " if model else ""
         hint = unknown_hint((one.character for one in total.unknown), vocabulary)
-        named = _list_unknown(total.unknown, places)
+        named = list_unknown(total.unknown, places)
         say(f"{whose}{n:,} {what} {fate}: {named}{hint}")
     if n_empty:
-        which = "an empty text" if n_empty == 1 else f"{n_empty:,} empty texts"
-        what = "only its end" if n_empty == 1 else "only their ends"
-        say(f"{which}: {what if eos else 'nothing'} to score")
-
-
-def _list_unknown(unknown: Sequence[Unknown], places: Mapping[str, str]) -> str:
-    """Name the first few of some unknown characters, each with the text it is in."""
-    if not places:
-        return list_unknown(unknown)
-    named = [f"{one} of {places[one.character]}" for one in unknown[:NAMED]]
-    return ", ".join(named) + ", …" * (len(unknown) > NAMED)
+        which, whose = f"{first_empty} is empty", "its end"
+        if n_empty > 1:
+            which, whose = f"{n_empty:,} texts are empty, first {first_empty}", "their ends"
+        say(f"{which}: {f'only {whose}' if eos else 'nothing'} to score")
 
 
 def unknown_hint(characters: Iterable[str], vocabulary: Vocabulary) -> str:

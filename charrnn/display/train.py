@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
 
@@ -17,8 +17,17 @@ from rich.text import Text
 
 from charrnn import events
 from charrnn.config import Unit
-from charrnn.display.format import UNITS, architecture, count, duration, loss, verdict
-from charrnn.display.terminal import line_starts, pasted, terminal_text, wrapped
+from charrnn.display.format import (
+    UNITS,
+    architecture,
+    count,
+    counted,
+    duration,
+    loss,
+    verdict,
+)
+from charrnn.display.terminal import line_starts, pasted, terminal_text, visible_text, wrapped
+from charrnn.storage.runs import RunDirectory
 from charrnn.vocab import FIRST_CHARACTER_ID
 
 SHOWN_UNKNOWN = 0.01
@@ -137,14 +146,14 @@ class TrainingDisplay:
             self._show_sample(event.text)
 
     def _show_start(self, event: events.Started) -> None:
-        model, training, units = event.model, event.training, UNITS[event.unit][1]
+        model, training, (one, units) = event.model, event.training, UNITS[event.unit]
         facts = [
             architecture(model),
             f"{count(model.num_parameters())} parameters",
-            f"alphabet of {model.vocab_size - FIRST_CHARACTER_ID} {units}",
+            f"alphabet of {counted(model.vocab_size - FIRST_CHARACTER_ID, one)}",
             f"{count(event.n_train)} {units} to train on"
             + (f" and {count(event.n_val)} to validate on" if event.n_val else ""),
-            f"{event.batch_size} rows × {event.bptt}",
+            f"{counted(event.batch_size, 'row')} × {event.bptt}",
             f"lr {training.learning_rate:g}",
             f"dropout {training.dropout:g}, recurrent {training.recurrent_dropout:g}",
             f"seed {training.seed}",
@@ -153,8 +162,10 @@ class TrainingDisplay:
         self._line(Text(" · ".join(facts), style="bold"))
         where = f"run {terminal_text(str(event.run))}"
         if event.resumed_at:
-            where += f", resumed at step {event.resumed_at:,}"
-        self._line(f"{where}, at most {_limits(event)}")
+            where += f", resumed at step {event.resumed_at:,}, at most {_further_limits(event)}"
+        else:
+            where += f", at most {_limits(event)}"
+        self._line(where)
 
     def _show_progress(self, event: events.Progressed) -> None:
         parts = [(0, f"{event.progress:4.0%}")]
@@ -244,6 +255,19 @@ class TrainingDisplay:
             more, option = _as_long(event)
             self._line(f"To train it for another {more}: {pasted(again + option)}")
 
+    def show_break(self, run: RunDirectory) -> None:
+        """Show what a second Ctrl-C, which ends a run at once, has left."""
+        if not run.is_resumable:
+            self._line("Stopped at once, before anything was saved.")
+            return
+        schedule = run.resume_record().get("schedule")
+        step = schedule.get("step") if isinstance(schedule, dict) else None
+        saved = f" at step {step:,}" if isinstance(step, int) else ""
+        model = "the best model until then" if run.model.exists() else "no model yet"
+        self._line(f"Stopped at once: what was saved{saved} is kept, with {model}.")
+        again = ["charrnn", "train", "--resume", "--out", str(run.path)]
+        self._line(f"To continue from there: {pasted(again)}")
+
     def _warnings(self, event: events.Event) -> Iterator[str]:
         """Yield what a user should know even in a quiet run."""
         if isinstance(event, events.Started):
@@ -252,17 +276,23 @@ class TrainingDisplay:
             rate = f"{event.rate_scale:.2g} times the learning rate"
             if self._started is not None:
                 peak = self._started.training.learning_rate
-                rate = f"a learning rate of {peak * event.rate_scale:.3g} instead of {peak:g}"
+                before, after = peak * event.rate_scale_before, peak * event.rate_scale
+                rate = f"a learning rate of {after:.3g} instead of {before:.3g}"
             yield (
                 f"the loss exploded near step {event.exploded_at:,}: back to step {event.step:,} "
                 f"with {rate}"
+            )
+        elif isinstance(event, events.RowsHalved):
+            yield (
+                f"the memory of the device is too small: from step {event.step:,} with "
+                f"{event.batch_size} batch rows, half of those before"
             )
         elif isinstance(event, events.Evaluated) and not self._has_warned:
             self._has_warned = True
             if event.unknown_share >= SHOWN_UNKNOWN:
                 judge = "by the others" if event.val_loss is not None else "by its training loss"
                 yield (
-                    f"{event.unknown_share:.0%} of the validation text are characters that the "
+                    f"{event.unknown_share:.0%} of the validation text is characters that the "
                     f"training text lacks, and the model is judged {judge}: try another "
                     "--val-fraction, a --held-out file, or --documents"
                 )
@@ -323,6 +353,23 @@ def _limits(event: events.Started) -> str:
     return " or ".join(limits)
 
 
+def _further_limits(event: events.Started) -> str:
+    """Write the limits of a resumed run: `20 epochs more (65.1 in all)`."""
+    training, limits = event.training, []
+    if training.time_s is not None:
+        total = training.time_s + event.late_s
+        limits.append(
+            f"{duration(max(0, total - event.resumed_s))} more ({duration(total)} in all)"
+        )
+    if training.epochs is not None:
+        more = max(0, training.epochs - event.resumed_epochs)
+        limits.append(f"{more:.3g} epochs more ({training.epochs:.3g} in all)")
+    if training.steps is not None:
+        more = max(0, training.steps - event.resumed_at)
+        limits.append(f"{counted(more, 'step')} more ({training.steps:,} in all)")
+    return " or ".join(limits)
+
+
 def _as_long(event: events.Finished) -> tuple[str, list[str]]:
     """Return how long a finished run was trained in all, and the option that adds as much."""
     if event.reason in ("time", "rising loss"):
@@ -341,15 +388,24 @@ def _notes(event: events.Event) -> Iterator[str]:
             "learning rate brought down"
         )
     elif isinstance(event, events.Stopping):
-        yield "stopping: the model is measured and saved first"
+        yield "stopping: the model is measured and saved first (Ctrl-C again stops at once)"
     if not isinstance(event, events.Started):
         return
     if event.files_read > 1 or event.files_left_out:
         left = f", {event.files_left_out:,} left out" if event.files_left_out else ""
-        yield f"{event.files_read:,} {'file' if event.files_read == 1 else 'files'} read{left}"
+        left += _named(event.left_out, event.files_left_out)
+        yield f"{counted(event.files_read, 'file')} read{left}"
     if event.n_copies:
         others = "one has" if event.n_copies == 1 else f"{event.n_copies:,} have"
-        yield f"{others} the same text as another file, and the text counts as often as it is read"
+        yield (
+            f"{others} the same text as another file{_named(event.copies, event.n_copies)}, and "
+            "the text counts as often as it is read"
+        )
+    if event.name_taken is not None:
+        yield (
+            f"{terminal_text(str(event.name_taken))} exists: this run is "
+            f"{terminal_text(str(event.run))}"
+        )
     asked, used = (event.training.batch_size, event.training.bptt), (event.batch_size, event.bptt)
     if asked != used:
         yield (
@@ -366,11 +422,20 @@ def _notes(event: events.Event) -> Iterator[str]:
         yield f"the text {LIST_HINT}"
 
 
+def _named(names: Sequence[str], number: int) -> str:
+    """Name the first of some files: ` (a.csv, b.csv, …)`."""
+    if not names:
+        return ""
+    return f" ({', '.join(map(visible_text, names))}{', …' if number > len(names) else ''})"
+
+
 def _start_warnings(event: events.Started) -> Iterator[str]:
+    if event.lacking:
+        yield f"the GPU lacks {event.lacking}, which training needs: training runs on the CPU"
     if event.late_s:
         yield (
-            "reading the text took more than half of the time limit: training gets the other half, "
-            f"so the run takes {math.ceil(event.late_s)}s longer"
+            "starting and reading the text took more than half of the time limit: training gets "
+            f"the other half, so the run takes {math.ceil(event.late_s)}s longer"
         )
     if event.n_val == 0:
         yield (
@@ -379,6 +444,6 @@ def _start_warnings(event: events.Started) -> Iterator[str]:
         )
     if event.n_duplicates:
         yield (
-            f"{event.n_duplicates:,} validation documents are in the training text too: new text "
-            "will be harder than they are"
+            f"{counted(event.n_duplicates, 'validation document is', 'validation documents are')} "
+            "in the training text too: new text will be harder"
         )

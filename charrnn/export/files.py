@@ -15,6 +15,8 @@ from charrnn.export.page import model_page
 from charrnn.export.weights import record
 from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel
+from charrnn.storage.reading import require_possible
+from charrnn.storage.runs import RunDirectory
 
 
 def write_export(
@@ -71,10 +73,15 @@ def destination(
     """
     if out is None:
         out = Path(f"{_slug(name_of(saved))}.{format}")
+    require_possible(out, "out")
     if out.is_dir():
         raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
     if out.is_file() and path is not None and os.path.samefile(out, path):
         raise ConfigError(f"names the model itself, {out}: name another file", field="out")
+    if RunDirectory(out.parent).is_taken:
+        raise ConfigError(
+            f"names {out}, in the directory of a run: name a file elsewhere", field="out"
+        )
     if out.is_file() and not force:
         raise ConfigError(
             f"names {out}, which exists: name another file, or replace it (--force; in Python "

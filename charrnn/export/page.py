@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-from importlib.metadata import version
 from typing import Any
 
+from charrnn import __version__
 from charrnn.config import StoredPrecision
 from charrnn.errors import ConfigError
 from charrnn.export.heat import asset, legend, script_json, style
@@ -51,7 +51,7 @@ def model_page(
             f"the page would have {size / 1e6:.0f} MB, more than a browser should be given: use "
             f"{smaller}a model of fewer or smaller networks"
         )
-    config, made_by = saved.config, version("charrnn")
+    config, made_by = saved.config, __version__
     record = {
         "network": {
             "cell": config.cell,

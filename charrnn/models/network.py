@@ -16,8 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import ModelConfig
 from charrnn.models.cells import gru
@@ -134,25 +132,44 @@ class CharNetwork(nn.Module):
         if self.embedding is not None:
             x_TBI = self.embedding(ids_TB)
         else:
-            x_TBI = F.one_hot(ids_TB, self.config.vocab_size).to(self.output.weight.dtype)
+            ids_V = torch.arange(self.config.vocab_size, device=ids_TB.device)
+            x_TBI = (ids_TB[..., None] == ids_V).to(self.output.weight.dtype)
         after: NetworkState = []
         for k, (layer, parts) in enumerate(zip(self.layers, state, strict=True)):
             x_TBI = self._drop(x_TBI, self.dropout if k else self.input_dropout)
-            weights: dict[str, Tensor] = dict(layer.named_parameters())
-            recurrent_GH = weights["weight_hh_l0"]
-            weights["weight_hh_l0"] = self._drop(recurrent_GH, self.recurrent_dropout)
-            before = tuple(part.unsqueeze(0) for part in parts)
-            if len(before) == 2:
-                x_TBI, (h, c) = functional_call(layer, weights, (x_TBI, before))
-                after.append((h.squeeze(0), c.squeeze(0)))
-            elif isinstance(layer, nn.GRU) and x_TBI.device.type == "cpu":
-                x_TBI, h = gru(x_TBI, parts[0], *weights.values())
-                after.append((h,))
-            else:
-                x_TBI, h = functional_call(layer, weights, (x_TBI, before[0]))
-                after.append((h.squeeze(0),))
+            x_TBI, ends = self._run(x_TBI, parts, self._weights_of(layer))
+            after.append(ends)
         logits_TBV = self.output(self._drop(x_TBI, self.dropout))
         return logits_TBV.transpose(0, 1), after
+
+    def _weights_of(self, layer: nn.Module) -> list[Tensor]:
+        """Return w_ih, w_hh, b_ih and b_hh of a layer, with recurrent dropout."""
+        weights: list[Tensor] = list(layer.parameters())
+        if not self.training or self.recurrent_dropout == 0:
+            return weights
+        weights[1] = self._drop(weights[1], self.recurrent_dropout)
+        return in_one_buffer(weights) if weights[1].is_cuda else weights
+
+    def _run(
+        self, x_TBI: Tensor, parts: tuple[Tensor, ...], weights: list[Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the outputs of a layer `[T, B, H]` and its state after the last character."""
+        cell, is_relu = self.config.cell, self.config.nonlinearity == "relu"
+        if cell == "gru" and x_TBI.device.type == "cpu":
+            x_TBI, h = gru(x_TBI, parts[0], *weights)
+            return x_TBI, (h,)
+        if cell == "rnn" and x_TBI.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # autocast keeps its copies in a cache that members on other threads empty meanwhile
+            weights = [weight.to(torch.get_autocast_dtype("cpu")) for weight in weights]
+        before = [part.unsqueeze(0) for part in parts]
+        # with biases, one layer, no dropout of its own, one direction, time first
+        how = (weights, True, 1, 0.0, self.training, False, False)
+        if cell == "lstm":
+            x_TBI, *ends = torch.lstm(x_TBI, before, *how)
+        else:
+            run = torch.gru if cell == "gru" else torch.rnn_relu if is_relu else torch.rnn_tanh
+            x_TBI, *ends = run(x_TBI, before[0], *how)
+        return x_TBI, tuple(end.squeeze(0) for end in ends)
 
     def _drop(self, x: Tensor, rate: float) -> Tensor:
         """Apply one dropout mask, of the shape of a row, to all rows: `[T, B, I]` or `[G, H]`."""
@@ -175,20 +192,27 @@ class CharNetwork(nn.Module):
             value.copy_(torch.from_numpy(np.asarray(weights[name.removesuffix("_l0")])))
 
 
-def select_rows(state: NetworkState, rows: Any) -> NetworkState:
-    """Return the given batch rows of a state, in the order of `rows`, an array of their numbers."""
-    return _map(lambda part: part[torch.as_tensor(rows, device=part.device)], state)
+def in_one_buffer(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Return equal weights that lie behind one another in one buffer.
+
+    cuDNN uses such weights in place, as `flatten_parameters` lays them out; weights that lie apart
+    it would gather anew at every window, with a warning.
+    """
+    buffer = torch.cat([weight.flatten() for weight in weights])
+    parts = torch.split(buffer, [weight.numel() for weight in weights])
+    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
 
 
-def detach(state: NetworkState, keep_B: Any = None) -> NetworkState:
-    """Cut a state off from its history, and zero the batch rows where the array `keep_B` is 0."""
+def select_rows(state: NetworkState, rows: Tensor) -> NetworkState:
+    """Return the batch rows of a state that have the numbers `rows`, in their order."""
+    return _map(lambda part: part[rows], state)
+
+
+def detach(state: NetworkState, keep_B: Tensor | None = None) -> NetworkState:
+    """Cut a state off from its history, and zero the batch rows where `keep_B` is 0, not 1."""
     if keep_B is None:
         return _map(Tensor.detach, state)
-
-    def kept(part: Tensor) -> Tensor:
-        return part.detach() * torch.as_tensor(keep_B, device=part.device)[:, None].to(part.dtype)
-
-    return _map(kept, state)
+    return _map(lambda part: part.detach() * keep_B[:, None].to(part.dtype), state)
 
 
 def _map(function: Callable[[Tensor], Tensor], state: NetworkState) -> NetworkState:

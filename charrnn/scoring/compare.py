@@ -45,7 +45,12 @@ class Comparison:
     """95 % interval of the difference, by the paired bootstrap; NaN with too few texts."""
     high: float
     n_units: int
-    """Texts, or blocks of one text, that were resampled; 0 if they are too few."""
+    """Texts, or blocks of one text, that have something to score."""
+
+    @property
+    def is_resampled(self) -> bool:
+        """There are enough of them for an interval."""
+        return self.n_units >= LEAST_TEXTS
 
     @property
     def is_certain(self) -> bool:
@@ -66,7 +71,7 @@ class Comparison:
             "difference": self.difference,
             "difference_low": self.low,
             "difference_high": self.high,
-            "n_resampled": self.n_units or None,
+            "n_resampled": self.n_units if self.is_resampled else None,
             "n_chars": self.first.n_chars,
             "n_bytes": self.first.n_bytes,
             "n_unknown": self.first.n_unknown,
@@ -118,9 +123,8 @@ def compare(
     if not sizes.sum():
         raise ConfigError("there is nothing to compare per byte: the texts have no characters")
     units = [k for k, one in enumerate(first) if one.n_scored]
-    n_units = len(units) if len(units) >= LEAST_TEXTS else 0
     low = high = math.nan
-    if n_units:
+    if len(units) >= LEAST_TEXTS:
         low, high = bootstrap((bits[1] - bits[0])[units], sizes[units], seed=seed)
     return Comparison(
         unit="char" if same else "byte",
@@ -130,7 +134,7 @@ def compare(
         second_bits=math.fsum(bits[1]) / math.fsum(sizes),
         low=low,
         high=high,
-        n_units=n_units,
+        n_units=len(units),
     )
 
 

@@ -97,7 +97,7 @@ def _from_tsv(line: str, where: str) -> tuple[str, str, str]:
     if len(cells) not in (2, 3):
         raise CorpusError(
             f"{where} has {len(cells)} column{'s' * (len(cells) != 1)}: a pair is good, tab, bad, "
-            "and if you like a tab and a group"
+            "and optionally tab, group"
         )
     return cells[0], cells[1], cells[2] if len(cells) == 3 else ""
 
@@ -141,6 +141,9 @@ def _merit(score: Score, per_char: bool) -> float:
     return score.logprob / max(score.n_scored, 1) if per_char else score.logprob
 
 
-def rank(scores: Iterable[Score], *, per_char: bool = False) -> list[Score]:
-    """Return scores with the most probable first; equal ones stay in their order."""
-    return sorted(scores, key=lambda one: -_merit(one, per_char))
+def rank(scores: Iterable[tuple[int, Score]], *, per_char: bool = False) -> list[tuple[int, Score]]:
+    """Return numbered scores with the most probable first; equal ones stay in their order.
+
+    A text of which nothing is scored comes last.
+    """
+    return sorted(scores, key=lambda one: (not one[1].n_scored, -_merit(one[1], per_char)))

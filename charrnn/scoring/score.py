@@ -22,6 +22,7 @@ FIELDS = (
     "perplexity_per_char",
 )
 """What a report gives of each score, in this order."""
+REPR_CHARS = 60
 COUNTS = ("n_chars", "n_bytes", "n_scored", "n_unknown", "n_unknown_bytes", "n_skipped")
 
 
@@ -73,7 +74,16 @@ class Score:
     n_skipped: int = 0
     """Unknown characters left out before scoring."""
     unknown: tuple[Unknown, ...] = ()
-    """First occurrence of each unknown character, charged or left out."""
+    """Each unknown character, charged or left out."""
+
+    def __repr__(self) -> str:
+        """Show the beginning of the text, the counts, and what is mostly asked for."""
+        text = self.text if len(self.text) <= REPR_CHARS else self.text[:REPR_CHARS] + "…"
+        unknown = f", n_unknown={self.n_unknown}" if self.n_unknown else ""
+        return (
+            f"Score(text={text!r}, n_chars={self.n_chars}, n_scored={self.n_scored}{unknown}, "
+            f"logprob={self.logprob:.6g}, bits_per_char={self.bits_per_char:.6g})"
+        )
 
     @property
     def log2prob(self) -> float:
@@ -114,7 +124,8 @@ class Score:
     def total(cls, scores: Iterable[Score], *, text: str = "") -> Score:
         """Return the sums over scores, as one score; they may come from an endless generator.
 
-        The `unknown` of the total are those of the parts, the first of each character.
+        The `unknown` of the total are those of the parts: the first place of each character, and
+        how often it occurs in all.
         """
         counts = dict.fromkeys(COUNTS, 0)
         logprob, unknown_logprob = ExactSum(), ExactSum()
@@ -125,7 +136,9 @@ class Score:
             logprob.add(one.logprob)
             unknown_logprob.add(one.unknown_logprob)
             for item in one.unknown:
-                unknown.setdefault(item.character, item)
+                first = unknown.get(item.character)
+                times = item.times + (0 if first is None else first.times)
+                unknown[item.character] = (first or item)._replace(times=times)
         return cls(
             text=text,
             logprob=logprob.value,

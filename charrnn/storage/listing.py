@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from charrnn.config import Unit
-from charrnn.errors import ModelFileError
+from charrnn.errors import ModelFileError, RunError
 from charrnn.storage.model_file import ModelRecord, read_model_record
-from charrnn.storage.runs import DEFAULT_ROOT, RunDirectory
+from charrnn.storage.runs import DEFAULT_ROOT, RunDirectory, runs_under
 
 SHOWN_CHARACTERS = 200
 """Of a text in a record, which may be anything."""
@@ -29,9 +29,11 @@ class RunSummary:
     started: str
     """Date and time, ISO 8601; of a run without a record, when it was last written to."""
     val_loss: float | None
-    """Of the best model, in nats per `unit`."""
+    """Of the best model, in nats per `unit`; None where nothing was held out."""
+    train_loss: float | None
+    """Of a model without a validation loss, by which it was chosen."""
     bits_per_char: float | None
-    """The same in bits per character, whatever the unit."""
+    """The validation loss in bits per character, whatever the unit."""
     unit: Unit | None
     """None as long as there is no model."""
     members: int | None
@@ -39,9 +41,16 @@ class RunSummary:
 
 
 def list_runs(root: Path = DEFAULT_ROOT) -> list[RunSummary]:
-    """Return what is in the run directories under a folder, the one begun last first."""
+    """Return what is in the run directories under a folder, the one begun last first.
+
+    Raises:
+        RunError: there is no such folder; `runs/` itself may be missing.
+    """
+    found = runs_under(root)
+    if not found and root != DEFAULT_ROOT and not root.is_dir():
+        raise RunError(f"there is no folder {root}: name one that has runs, such as {DEFAULT_ROOT}")
     runs = []
-    for path in root.glob("*"):
+    for path in found:
         with contextlib.suppress(OSError):  # removed in the meantime, or not for us to read
             if RunDirectory(path).is_taken or RunDirectory(path).is_running:
                 runs.append(_summary(RunDirectory(path)))
@@ -62,19 +71,29 @@ def _summary(run: RunDirectory) -> RunSummary:
         state = "interrupted"
     training = {} if model is None else model.training
     record, corpus = run.read_record(), training.get("corpus")
-    written = max(p.lstat().st_mtime for p in (run.path, *run.path.iterdir()))
-    dated = datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")
     named = corpus.get("name") if isinstance(corpus, dict) else None
+    val_loss = _number(training.get("val_loss_nats"))
+    is_validated = val_loss is not None
     return RunSummary(
         path=run.path,
         text=_text(record.get("text")) or _text(named),
-        started=_text(record.get("started")) or dated,
-        val_loss=_number(training.get("val_loss_nats")),
-        bits_per_char=_number(training.get("bits_per_char")),
+        started=_text(record.get("started")) or _last_written(run),
+        val_loss=val_loss,
+        train_loss=None if is_validated else _number(training.get("train_loss_nats")),
+        bits_per_char=_number(training.get("bits_per_char")) if is_validated else None,
         unit=None if model is None else model.vocabulary.unit,
         members=None if model is None else model.config.members,
         state="running" if run.is_running else state,
     )
+
+
+def _last_written(run: RunDirectory) -> str:
+    """Return when a run was last written to; nothing if that is no date."""
+    written = max(p.lstat().st_mtime for p in (run.path, *run.path.iterdir()))
+    try:
+        return datetime.fromtimestamp(written, timezone.utc).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return ""
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from charrnn.config import shown
+from charrnn.errors import ConfigError
+
 MAX_HEADER_BYTES = 1 << 25
 """Of a safetensors file: room for an alphabet of all of Unicode."""
 FREE_HEADER_BYTES = 1 << 22
@@ -25,6 +28,29 @@ def reason(error: Exception) -> str:
     """Return why a file cannot be used, as it stands in a message: of the system, its words."""
     words = error.strerror if isinstance(error, OSError) else None
     return words.lower() if words else str(error)[:LONGEST_REASON]
+
+
+def require_possible(path: str | os.PathLike[str], field: str) -> None:
+    """See that the system could have a file of that name.
+
+    Args:
+        path: may or may not exist.
+        field: the setting that names it.
+
+    Raises:
+        ConfigError: the name is too long, or has characters that no name has.
+    """
+    try:
+        os.stat(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise ConfigError(
+                "is too long for the name of a file: choose another", field=field
+            ) from None
+    except ValueError:
+        raise ConfigError(
+            f"is no name that a file can have: {shown(os.fspath(path))}", field=field
+        ) from None
 
 
 def open_ordinary(path: Path) -> BinaryIO:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,13 @@ from charrnn.storage.atomic import (
     write_text_atomically,
 )
 from charrnn.storage.lock import RunLock, is_locked
-from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
+from charrnn.storage.reading import (
+    header_record,
+    open_ordinary,
+    read_header,
+    reason,
+    require_possible,
+)
 
 DEFAULT_ROOT = Path("runs")
 MODEL_FILE = "model.safetensors"
@@ -33,6 +40,7 @@ NEEDED_TO_RESUME = ("corpus/corpus.json", "corpus/ids.bin", RESUME_FILE)
 RESUME_KEY = "charrnn_resume"
 """Where the record of a resume state stands in the metadata of its file."""
 MAX_RECORD_BYTES = 1 << 20
+MAX_CORPUS_RECORD = 1 << 26
 """Of `run.json`."""
 MAX_NAME_BYTES = 200
 """Of a run named after its corpus: room for a number within what a directory's name may have."""
@@ -49,11 +57,13 @@ class RunDirectory:
     Attributes:
         lock: held by the run's owner; None for a run that is only looked at.
         made: directories made for the run, the outermost first.
+        name_taken: the directory that its name would have had, if another run was there before.
     """
 
     path: Path
     lock: RunLock | None = field(default=None, compare=False, repr=False)
     made: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    name_taken: Path | None = field(default=None, compare=False, repr=False)
 
     @property
     def model(self) -> Path:
@@ -196,7 +206,21 @@ class RunDirectory:
             not self.corpus.is_symlink()
             and all(p in left or is_temporary(p) for p in self.path.iterdir())
             and all(p.name in CORPUS_FILES or is_temporary(p) for p in inside)
+            and _is_record(self.record_file, {"charrnn", "started"})
+            and _is_record(self.corpus / CORPUS_FILES[0], {"config", "sha256", "encodings"})
         )
+
+
+def _is_record(path: Path, keys: set[str]) -> bool:
+    """Say whether a file is missing, or a JSON object of ours."""
+    try:
+        with open_ordinary(path) as file:
+            record = json.loads(file.read(MAX_CORPUS_RECORD))
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and keys <= record.keys()
 
 
 def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = None) -> RunDirectory:
@@ -218,6 +242,7 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
             hint = f", or continue it with {run.resume_command}" if run.is_resumable else ""
             raise RunError(f"{path} already holds a run: choose another name or directory{hint}")
         return _claim_new(path)
+    runs_under(DEFAULT_ROOT)  # or it can hold none, whatever they are called
     _sweep(DEFAULT_ROOT)
     stem = _slug(corpus_name)
     number = 1
@@ -225,7 +250,8 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
         path = DEFAULT_ROOT / (stem if number == 1 else f"{stem}-{number}")
         if not RunDirectory(path).is_taken and (path.is_dir() or not os.path.lexists(path)):
             with contextlib.suppress(RunError):  # a running one, or a folder of other files
-                return _claim_new(path)
+                taken = None if number == 1 else DEFAULT_ROOT / stem
+                return replace(_claim_new(path), name_taken=taken)
         number += 1
 
 
@@ -233,7 +259,7 @@ def _claim_new(path: Path) -> RunDirectory:
     """Make the directory if needed, lock it, and see that nothing else is in it."""
     missing = [p for p in (path, *path.parents) if not p.exists()]
     run = RunDirectory(path, made=tuple(reversed(missing)))
-    was_ours = run.lock_file.exists()
+    was_ours = run.lock_file.exists() and not run.is_running
     try:
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -254,9 +280,9 @@ def _claim_new(path: Path) -> RunDirectory:
 
 def _sweep(root: Path) -> None:
     """Remove what killed commands have left in the runs under a folder."""
-    for lock in root.glob(f"*/{LOCK_FILE}"):
-        run = RunDirectory(lock.parent)
-        if run.is_running:
+    for path in runs_under(root):
+        run = RunDirectory(path)
+        if not run.lock_file.exists() or run.is_running:
             continue
         with contextlib.suppress(RunError, StorageError, OSError):
             owned = _owned(run)
@@ -305,11 +331,19 @@ def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iter
     if not run.resume.is_file():
         if run.model.is_file():
             raise RunError(
-                f"the run {run.path} is finished, there is nothing to resume; to train its model "
-                "further, begin a new run from it (init)"
+                f"the run {run.path} has a model and no state to resume from: to train it further, "
+                f"begin a new run, charrnn train YOUR_TEXT.txt --init {shlex.quote(str(run.path))}"
             )
         raise RunError(f"there is no run in {run.path}: nothing to resume")
     yield run
+
+
+def finished_runs() -> Iterator[RunDirectory]:
+    """Yield the finished runs under `runs/` that can be continued, the newest first."""
+    for path in _newest_first(DEFAULT_ROOT, RESUME_FILE):
+        run = RunDirectory(path.parent)
+        if run.is_finished and run.is_resumable:
+            yield run
 
 
 def take_over(run: RunDirectory) -> RunDirectory:
@@ -344,7 +378,8 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
                 path = RunDirectory(path).model
                 path.stat()
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-            raise ModelFileError(f"there is no model at {given}: check the path") from error
+            hint = _model_hint(Path(given), root)
+            raise ModelFileError(f"there is no model at {given}: {hint}") from error
         except OSError as error:
             raise ModelFileError(f"the model {given} cannot be read: {reason(error)}") from error
         return path
@@ -358,15 +393,34 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
     raise ModelFileError(f"the bundled model is missing ({BUILTIN_MODEL}): install charrnn again")
 
 
+def _model_hint(given: Path, root: Path) -> str:
+    """Return what may be meant by a path that has no model."""
+    with contextlib.suppress(OSError, ValueError):
+        folders = [given, given / DEFAULT_ROOT] if given.is_dir() else []
+        for folder in folders:
+            if any(folder.glob(f"*/{MODEL_FILE}")):
+                named = [] if folder == DEFAULT_ROOT else [str(folder)]
+                listed = shlex.join(["charrnn", "list", *named])
+                return f"{folder} is a folder of runs, to be seen with {listed}"
+        runs = [path.parent for path in _newest_first(root, MODEL_FILE)]
+        near = difflib.get_close_matches(given.name, [run.name for run in runs], 1, 0.8)
+        for run in runs:
+            if run.name in near:
+                return f"did you mean {run}?"
+    return "check the path"
+
+
 def _named_path(out: Path | None, name: str | None) -> Path:
     """Return the directory asked for, or that of a name under `runs/`."""
     if name is None:
         assert out is not None
+        require_possible(out, "out")
         return out
     if out is not None:
         raise ConfigError("a name and a directory both say where the run is: give one")
     if name in ("", ".", "..") or Path(name).name != name:
         raise ConfigError(f"must be a plain name without a path, got {name!r}", field="name")
+    require_possible(DEFAULT_ROOT / name, "name")
     return DEFAULT_ROOT / name
 
 
@@ -376,11 +430,27 @@ def _slug(name: str) -> str:
     return safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "run"
 
 
+def runs_under(root: Path) -> list[Path]:
+    """Return what is in a folder of runs; nothing if there is no such folder.
+
+    Raises:
+        StorageError: it may not be looked into.
+    """
+    try:
+        os.stat(root / ".")  # what is in it may be looked at
+        return [root / name for name in os.listdir(root)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StorageError(f"the folder {root} cannot be used: {reason(error)}") from error
+
+
 def _newest_first(root: Path, name: str) -> list[Path]:
     """Return the files of a name in the runs under a folder, the one written last first."""
     found: list[tuple[int, Path]] = []
-    for path in root.glob(f"*/{name}"):
+    for run in runs_under(root):
         with contextlib.suppress(OSError):
+            path = run / name
             status = path.stat()
             if stat.S_ISREG(status.st_mode):
                 found.append((status.st_mtime_ns, path))

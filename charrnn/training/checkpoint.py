@@ -3,7 +3,8 @@
 The resume state is everything a stopped run needs to continue exactly as if it had not stopped. It
 is one safetensors file: the network's weights, the optimisers' moments, the carried state of the
 batch rows and the random generators as arrays; counters, settings and the position in the text as
-JSON.
+JSON. Several processes that train together have one such file, with the rows and the members of
+all, so that any number of processes can continue.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.optim import AdamW
 
-from charrnn import events
+from charrnn import __version__, events
 from charrnn.config import ModelConfig, TrainingConfig, Unit
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import ConfigError, RunError
@@ -32,6 +33,7 @@ from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
 from charrnn.storage.runs import RESUME_KEY, RunDirectory
+from charrnn.training.distributed import merged
 from charrnn.training.learner import Learner
 from charrnn.training.optimizers import Muon
 from charrnn.training.records import listed, real, whole
@@ -50,7 +52,7 @@ METRICS = {
     "chars_per_s": "chars_per_s",
 }
 """The fields of a row of metrics.jsonl, and those of the event that they come from; beside them
-stands the `unit` of its losses and counts."""
+stand the `unit` of its losses and counts and the number of `processes`."""
 TIMINGS = ("elapsed_s", "chars_per_s")
 """Those that differ from one run to the next, and are not in a model file."""
 OPTIONAL = ("train_loss_nats", "val_loss_nats", "bits_per_char")
@@ -61,13 +63,14 @@ MOST_ROWS = 100_000
 
 def versions() -> dict[str, str]:
     """Return the versions of what trains, for records."""
-    return {name: version(name) for name in ("charrnn", "torch")}
+    return {"charrnn": __version__, "torch": version("torch")}
 
 
-def metrics_row(evaluated: events.Evaluated, unit: Unit) -> dict[str, Any]:
+def metrics_row(evaluated: events.Evaluated, unit: Unit, processes: int = 1) -> dict[str, Any]:
     """Return the row of metrics.jsonl of an evaluation."""
     return {
         "unit": unit,
+        "processes": processes,
         **{name: getattr(evaluated, source) for name, source in METRICS.items()},
     }
 
@@ -78,14 +81,16 @@ def checked_metrics(rows: Any, unit: Unit) -> list[dict[str, Any]]:
     Raises:
         LookupError, TypeError, ValueError: they are none.
     """
-    for row in listed(rows, most=MOST_ROWS):
-        if set(row) != {"unit", *METRICS} or row["unit"] != unit:
+    checked = [{"processes": 1, **row} for row in listed(rows, most=MOST_ROWS)]
+    for row in checked:
+        if set(row) != {"unit", "processes", *METRICS} or row["unit"] != unit:
             raise ValueError("a row of its metrics has other fields")
+        whole(row["processes"], low=1)
         whole(row["step"])
         for name in METRICS:
             if row[name] is not None or name not in OPTIONAL:
                 real(row[name])
-    return list(rows)
+    return checked
 
 
 class RunFiles:
@@ -192,7 +197,7 @@ class RunFiles:
     def save_state(
         self, learner: Learner, record: Mapping[str, Any], metrics: list[dict[str, Any]]
     ) -> None:
-        """Write the metrics and the resume state.
+        """Write the metrics and the resume state: process 0 does, what all have.
 
         Args:
             learner: whose arrays and record are saved.
@@ -202,6 +207,9 @@ class RunFiles:
         Raises:
             StorageError: a file cannot be written.
         """
+        arrays = merged(learner.group.gather(_arrays(learner)))
+        if not learner.group.leads:
+            return
         record = {
             "model": self._model.to_dict(),
             "training": self._training.to_dict(),
@@ -210,7 +218,7 @@ class RunFiles:
         }
         with atomic_writer(self._run.resume) as file:
             metadata = {RESUME_KEY: json.dumps(record)}
-            file.write(safetensors.torch.save(_arrays(learner), metadata))
+            file.write(safetensors.torch.save(_with_all_rows(learner, arrays), metadata))
         if metrics:
             self._run.write_metrics(metrics)
 
@@ -234,6 +242,7 @@ class RunFiles:
             arrays = {name: array.clone() for name, array in read.items()}
             _load_arrays(learner, arrays, has_moments=step > 0)
             learner.load_record(record)
+            _load_state(learner, arrays)
         except (
             SafetensorError,
             OSError,
@@ -312,18 +321,40 @@ def unfit(path: Path, error: Exception) -> RunError:
 
 
 def _arrays(learner: Learner) -> dict[str, Tensor]:
-    """Return all arrays of a learner by the names they have in the file."""
+    """Return what only this process has, and from process 0 what all have, by names in the file.
+
+    The carried state is that of the rows of a process: its number is in the name.
+    """
+    rank = learner.group.rank
     arrays: dict[str, Tensor] = {}
-    for name, parameter in learner.network.named_parameters():
-        arrays[f"weights/{name}"] = parameter.detach()
-        for optimizer in learner.optimizers:
-            for key, value in optimizer.state.get(parameter, {}).items():
-                arrays[f"optimizer/{name}/{key}"] = value
+    for k in learner.own:
+        for name, parameter in learner.network.members[k].named_parameters(f"members.{k}"):
+            if rank and not learner.by_members:
+                break
+            arrays[f"weights/{name}"] = parameter.detach()
+            for optimizer in learner.optimizers:
+                for key, value in optimizer.state.get(parameter, {}).items():
+                    arrays[f"optimizer/{name}/{key}"] = value
+        if learner.generators:
+            of_rank = f"/{rank}" if rank and not learner.by_members else ""
+            arrays[f"rng/{k}{of_rank}"] = learner.generators[k].get_state()
+    reader = learner.windows.share.rank
     for path, part in _parts(learner.state):
-        arrays[path] = part.detach()
-    for k, generator in enumerate(learner.generators):
-        arrays[f"rng/{k}"] = generator.get_state()
+        if int(path.split("/")[1]) in learner.own:
+            arrays[f"{path}/{reader}"] = part.detach()
     return {name: array.cpu().contiguous().clone() for name, array in arrays.items()}
+
+
+def _with_all_rows(learner: Learner, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the arrays of all processes with their rows of the carried state put together."""
+    readers_A = torch.from_numpy(learner.windows.readers_A)
+    for path, part in _parts(learner.state):
+        parts = [arrays.pop(f"{path}/{r}") for r in range(learner.windows.share.size)]
+        whole = part.new_empty(len(readers_A), part.shape[1], dtype=parts[0].dtype, device="cpu")
+        for reader, rows in enumerate(parts):
+            whole[readers_A == reader] = rows
+        arrays[path] = whole
+    return arrays
 
 
 def _parts(state: NetworkState) -> list[tuple[str, Tensor]]:
@@ -369,11 +400,25 @@ def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor], *, has_moments:
     for weight, key, array in moments:
         # fused AdamW wants its step counter on the device, too
         owners[weight].state[weight][key] = array.to(learner.device)
+    own = [f"rng/{k}/{learner.group.rank}" for k in range(len(learner.generators))]
+    is_saved = not learner.by_members and all(name in arrays for name in own)
     for k, generator in enumerate(learner.generators):
-        generator.set_state(arrays[f"rng/{k}"])
+        generator.set_state(arrays[own[k] if is_saved else f"rng/{k}"])
+    if not is_saved:
+        learner.separate_generators()
+
+
+def _load_state(learner: Learner, arrays: Mapping[str, Tensor]) -> None:
+    """Put the carried state of this process's rows back, whichever process had them."""
+    windows = learner.windows
+    zero = learner.network.initial_state(windows.batch_size)
+    n_rows = len(arrays["state/0/0/0"])
+    if len(windows.readers_A) != n_rows:  # documents that are over: their state waits for nothing
+        windows.readers_A = windows.share.readers(n_rows)
+    own_A = torch.from_numpy(windows.readers_A == windows.share.rank)
     learner.state = [
         [
-            tuple(arrays[f"state/{m}/{k}/{j}"].to(learner.device) for j in range(len(parts)))
+            tuple(arrays[f"state/{m}/{k}/{j}"][own_A].to(learner.device) for j in range(len(parts)))
             for k, parts in enumerate(layers)
         ]
         for m, layers in enumerate(zero)

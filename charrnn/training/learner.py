@@ -8,19 +8,29 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from charrnn.batches.documents import DocumentBatches
-from charrnn.batches.windows import TextBatches, Window, fit_window
+from charrnn.batches.windows import Share, TextBatches, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import CorpusError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, transfer_weights
 from charrnn.storage.model_file import MAX_WEIGHT, SavedModel
-from charrnn.training.loss import Measured, Meter, corpus_windows, measure, window_loss
+from charrnn.training.distributed import ALONE, Group
+from charrnn.training.loss import (
+    Measured,
+    Meter,
+    PlacedWindow,
+    corpus_windows,
+    measure,
+    placed,
+    window_loss,
+)
 from charrnn.training.optimizers import Muon, build_optimizers
-from charrnn.training.records import listed, whole
-from charrnn.training.system import Workers, choose_device, choose_dtype
+from charrnn.training.records import listed, real, whole
+from charrnn.training.system import Workers, choose_dtype
 
 
 class Learner:
@@ -31,6 +41,8 @@ class Learner:
         model: shape of the network.
         training: how to train.
         initial: a trained model to begin from; see `transfer_weights`.
+        group: the processes that train together. Each trains ensemble members of its own, if they
+            can be shared out evenly, so that no gradient is sent; else all, on rows of its own.
 
     Raises:
         ConfigError: the device asked for is not here.
@@ -42,11 +54,16 @@ class Learner:
         model: ModelConfig,
         training: TrainingConfig,
         initial: SavedModel | None = None,
+        group: Group = ALONE,
     ) -> None:
         """Seed torch, and build the network and the windows."""
         self.corpus = corpus
-        self.device = choose_device(training.device)
+        self.group = group
+        self.by_members = group.size > 1 and model.members % group.size == 0
+        """Each process trains members of its own on all rows; else all members on its own rows."""
+        self.device = group.device(training.device)
         self.dtype: str = training.dtype
+        self._training = training
         self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
         torch.manual_seed(training.seed)
         members = [
@@ -65,17 +82,73 @@ class Learner:
             fresh = self.network.export_weights()
             self.network.import_weights(transfer_weights(initial, corpus.vocabulary, fresh))
         self._optimizers = [build_optimizers(member, training) for member in members]
-        self._workers = Workers(model.members, self.device)
-        self.windows = _training_windows(corpus, training)
-        self.state: NetworkState = self.network.initial_state(self.windows.batch_size)
-        """Carried from window to window, detached."""
-        self.meter = Meter(self.device)
+        first, step = (group.rank, group.size) if self.by_members else (0, 1)
+        self.own = range(first, model.members, step)
+        """Numbers of the members that this process trains."""
+        self._scalers = {member: GradScaler(self.device.type, enabled=False) for member in members}
+        """Of the losses in float16; in other precisions they change nothing."""
+        self._workers = Workers(len(self.own), self.device)
+        self.windows = self._windows()
+        n_rows = int((self.windows.readers_A == self._share.rank).sum())
+        self.state: NetworkState = self.network.initial_state(n_rows)
+        """Of the rows of this process, carried from window to window, detached."""
+        self.separate_generators()
+        self.meter = Meter()
         """Training loss since the last evaluation, the latest steps most."""
 
+    @property
+    def _share(self) -> Share:
+        """The batch rows of this process."""
+        return Share() if self.by_members else self.group.share
+
+    def _windows(self) -> TextBatches | DocumentBatches:
+        return _training_windows(self.corpus, self._training, self._share)
+
     def settle_dtype(self) -> None:
-        """Replace the precision `auto` by the one that suits the machine."""
+        """Replace the precision `auto` by the one that suits the machine of process 0."""
         if self.dtype == "auto":
             self.dtype = choose_dtype(self.device, self.network.config.hidden_size)
+        self._take_dtype(self.group.agree(self.dtype))
+
+    def _take_dtype(self, dtype: str) -> None:
+        self.dtype = dtype
+        if dtype == "float16":
+            self._scalers = {member: GradScaler(self.device.type) for member in self._scalers}
+
+    def halve_rows(self) -> TrainingConfig:
+        """Read half as many batch rows from now on, and return the settings that say so.
+
+        The rows begin anew, at other places of the text.
+        """
+        assert self.group.size == 1
+        self._training = replace(self._training, batch_size=max(1, self.windows.batch_size // 2))
+        served, self.windows = self.windows.served, self._windows()
+        self.windows.served = served
+        self.state = self.network.initial_state(self.windows.batch_size)
+        return self._training
+
+    @torch.no_grad()
+    def exchange_weights(self, *, are_first: bool = False) -> None:
+        """Give every process the weights of all members.
+
+        Args:
+            are_first: those of process 0, before the first step; later, where each process trains
+                rows, all have the same anyway.
+        """
+        if self.group.size == 1 or not (are_first or self.by_members):
+            return
+        for k, member in enumerate(self.network.members):
+            flat = nn.utils.parameters_to_vector(member.parameters())
+            self.group.send(flat, 0 if are_first else k % self.group.size)
+            nn.utils.vector_to_parameters(flat, member.parameters())
+
+    def separate_generators(self) -> None:
+        """Let the rows of each process have dropout masks of their own."""
+        if self.by_members or not self.group.rank:
+            return
+        for generator in self.generators:
+            drawn = torch.randint(2**62, (), generator=generator, device=generator.device)
+            generator.manual_seed(int(drawn) + self.group.rank)
 
     def take_step(self, rate_factor: float) -> tuple[Tensor, int]:
         """Read one window, update the weights, and return the summed loss and its count.
@@ -90,41 +163,80 @@ class Learner:
         """
         self._require_whole_text()
         window = self.windows.next_window()
+        there = placed(window, self.device)
 
         def learn(
             member: CharNetwork, optimizers: list[Optimizer], state: NetworkState
         ) -> tuple[Tensor, NetworkState]:
-            return self._learn(member, optimizers, rate_factor, window, state)
+            outcome = self._backward(member, there, window.n_targets, state)
+            if not is_shared:
+                self._update(member, optimizers, rate_factor)
+            return outcome
 
-        outcomes = self._workers.map(learn, self.network.members, self._optimizers, self.state)
-        self.state = [state for _, state in outcomes]
-        loss = torch.stack([loss for loss, _ in outcomes]).mean()
+        is_shared = self.group.size > 1 and not self.by_members
+        members = [self.network.members[k] for k in self.own]
+        optimizers = [self._optimizers[k] for k in self.own]
+        outcomes = self._workers.map(learn, members, optimizers, [self.state[k] for k in self.own])
+        for k, (_, state) in zip(self.own, outcomes, strict=True):
+            self.state[k] = state
+        losses_M = torch.stack([loss for loss, _ in outcomes])
+        if is_shared:
+            losses_M = self._add_up(losses_M)
+            self._workers.map(
+                lambda member, mine: self._update(member, mine, rate_factor), members, optimizers
+            )
+        loss = losses_M.mean()
+        if self.by_members:
+            self.group.add(loss)
+            loss /= self.group.size
         self.meter.add(loss, window.n_targets)
         return loss, window.n_targets
 
-    def _learn(
-        self,
-        member: CharNetwork,
-        optimizers: list[Optimizer],
-        rate_factor: float,
-        window: Window,
-        state: NetworkState,
+    def _add_up(self, losses_M: Tensor) -> Tensor:
+        """Sum the gradients over all processes, and return the sums of the losses.
+
+        All are sent as one array: many small ones would take longer.
+        """
+        parameters = list(self.network.parameters())
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        assert len(gradients) == len(parameters)
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), losses_M])
+        self.group.add(flat)
+        *sums, losses_M = torch.split(flat, [*(p.numel() for p in parameters), len(losses_M)])
+        for parameter, part in zip(parameters, sums, strict=True):
+            parameter.grad = part.view_as(parameter)
+        return losses_M
+
+    def _backward(
+        self, member: CharNetwork, window: PlacedWindow, n_targets: int, state: NetworkState
     ) -> tuple[Tensor, NetworkState]:
-        """Update one member's weights; return the summed loss and the state to carry on."""
+        """Compute one member's gradients; return the summed loss and the state to carry on."""
+        member.zero_grad(set_to_none=True)
+        if not len(window.inputs_BT):  # more processes than rows
+            for parameter in member.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+            nothing = torch.zeros((), device=self.device)
+            return nothing, state if window.stateless else member.initial_state(0)
+        loss, state = window_loss(member, window, state, self.device, self.dtype)
+        torch.autograd.backward(self._scalers[member].scale(loss / n_targets))
+        return loss.detach(), detach(state)
+
+    def _update(self, member: CharNetwork, optimizers: list[Optimizer], rate_factor: float) -> None:
+        """Update one member's weights by its gradients."""
         for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak_lr"] * rate_factor
-        loss, state = window_loss(member, window, state, self.device, self.dtype)
-        torch.autograd.backward(loss / window.n_targets)
+        scaler = self._scalers[member]
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
         parameters = list(member.parameters())
         if self._clip_value:
             nn.utils.clip_grad_value_(parameters, self._clip_value)
         if self._clip_norm:
             nn.utils.clip_grad_norm_(parameters, self._clip_norm)
         for optimizer in optimizers:
-            optimizer.step()
-        return loss.detach().double(), detach(state)
+            scaler.step(optimizer)
+        scaler.update()
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -157,10 +269,18 @@ class Learner:
             temperature: divides the logits; None for the one that fits the text best.
             limit: stop after this number of characters.
         """
-        windows = corpus_windows(self.corpus, validation=validation, limit=limit)
-        return measure(
-            self.network, self._watched(windows), self.device, self.dtype, temperature=temperature
+        windows = corpus_windows(
+            self.corpus, validation=validation, limit=limit, share=self.group.share
         )
+        measured = measure(
+            self.network,
+            self._watched(windows),
+            self.device,
+            self.dtype,
+            temperature=temperature,
+            sums=self.group.sums,
+        )
+        return self.group.agree(measured)
 
     def _watched(self, windows: Iterator[Window]) -> Iterator[Window]:
         """Yield windows, each read from a text that is still whole."""
@@ -187,14 +307,18 @@ class Learner:
     @property
     def is_sound(self) -> bool:
         """False if a weight is no number, or too large for a model file."""
-        return all(bool((p.abs() <= MAX_WEIGHT).all()) for p in self.network.parameters())
+        sound = [(p.abs() <= MAX_WEIGHT).all() for p in self.network.parameters()]
+        return bool(torch.stack(sound).all())  # asks the device once
 
     def to_record(self) -> dict[str, Any]:
         """Return what a checkpoint holds beside the arrays, as JSON values."""
+        scales = [s.state_dict() for s in self._scalers.values() if s.is_enabled()]
         return {
+            **({"scales": scales} if scales else {}),
             "dtype": self.dtype,
             "meter": self.meter.state(),
-            "muon_steps": [muon.steps for muon in self._muons],
+            # other processes have taken the steps of their members
+            "muon_steps": [max((muon.steps for muon in self._muons), default=0)] * len(self._muons),
             "windows": self.windows.state_dict(),
         }
 
@@ -204,9 +328,15 @@ class Learner:
         Raises:
             LookupError, TypeError, ValueError: it does not fit.
         """
-        self.dtype = record["dtype"]
-        if self.dtype not in ("float32", "bfloat16"):
+        if record["dtype"] not in ("float32", "bfloat16", "float16"):
             raise ValueError("its dtype is none")
+        self._take_dtype(record["dtype"])
+        if self.dtype == "float16":
+            scales = listed(record["scales"])
+            for scaler, scale in zip(self._scalers.values(), scales, strict=True):
+                values = {"scale": real(scale["scale"])}
+                values["_growth_tracker"] = whole(scale["_growth_tracker"])
+                scaler.load_state_dict({**scaler.state_dict(), **values})
         self.meter.load(listed(record["meter"], most=2))
         for muon, steps in zip(self._muons, listed(record["muon_steps"]), strict=True):
             muon.steps = whole(steps)
@@ -218,7 +348,9 @@ def _fresh_generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
-def _training_windows(corpus: Corpus, training: TrainingConfig) -> TextBatches | DocumentBatches:
+def _training_windows(
+    corpus: Corpus, training: TrainingConfig, share: Share = Share()
+) -> TextBatches | DocumentBatches:
     """Return the training windows that suit the corpus, smaller than asked for if it is short."""
     batch_size, bptt = fit_window(corpus.n_train, training.batch_size, training.bptt)
     documents = corpus.documents
@@ -230,6 +362,7 @@ def _training_windows(corpus: Corpus, training: TrainingConfig) -> TextBatches |
             bptt=bptt,
             unknown_rate=training.unknown_rate,
             seed=training.seed,
+            share=share,
         )
     return DocumentBatches(
         corpus.ids,
@@ -240,4 +373,5 @@ def _training_windows(corpus: Corpus, training: TrainingConfig) -> TextBatches |
         bptt=bptt,
         unknown_rate=training.unknown_rate,
         seed=training.seed,
+        share=share,
     )

@@ -11,21 +11,23 @@ Shapes: B batch rows, T characters of a window, N targets that count, V ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.documents import document_windows
-from charrnn.batches.windows import IGNORE, Window, evaluation_windows
+from charrnn.batches.windows import IGNORE, Share, Window, evaluation_windows
 from charrnn.corpus.corpus import Corpus
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, select_rows
 from charrnn.training.records import real
-from charrnn.training.system import autocast
+from charrnn.training.system import autocast, to_device
 from charrnn.vocab import UNK_ID, Ids
 
 ROWS, WINDOW, WARMUP = 64, 128, 256
@@ -38,7 +40,26 @@ FIT_ROUNDS, FIT_STEP = 2, 0.1
 FIT_RANGE = 0.5, 1.5
 """Of the inverse temperature."""
 
+LOSSES_TOGETHER = 64
+"""Losses of steps that a meter keeps one by one before it joins them to one array."""
+
 Network = CharNetwork | Ensemble
+Prediction = tuple[Tensor, Tensor, NDArray[np.int64], int]
+"""Logits `[N, V]` and targets `[N]` on the device, these targets `[N]` on the CPU, and how many all
+processes together have."""
+
+
+class PlacedWindow(NamedTuple):
+    """A `Window` on the device; what the host has to know of it without asking."""
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+    keep_B: Tensor | None
+    """None where all rows continue, or none does."""
+    rows_B: Tensor | None
+    is_fresh: bool
+    """All rows start from zero."""
+    stateless: bool
 
 
 @dataclass(frozen=True)
@@ -57,25 +78,35 @@ class Measured:
 
 
 class Meter:
-    """A running mean that does not wait for the device: sums there, division when asked for."""
+    """A running mean that does not wait for the device: losses stay there until it is asked for.
 
-    def __init__(self, device: torch.device) -> None:
+    They are then summed in double precision on the CPU, whatever the device can do.
+    """
+
+    def __init__(self) -> None:
         """Start empty."""
-        self._sum = torch.zeros((), dtype=torch.float64, device=device)
-        self._count = 0.0
+        self._sum = self._count = 0.0
+        self._losses: list[Tensor] = []
+        """The latest, not yet in the sum."""
+        self._earlier: list[Tensor | None] = []
+        """Before them: many at a time, and None where what came before began to count half."""
 
     def add(self, loss: Tensor, count: int) -> None:
         """Take a summed loss and the number of characters in it."""
-        self._sum += loss
+        self._losses.append(loss)
         self._count += count
+        if len(self._losses) == LOSSES_TOGETHER:
+            self._put_together()
 
     def mean(self) -> float | None:
         """Return the mean in nats per character; None if empty."""
-        return float(self._sum) / self._count if self._count else None
+        self._read()
+        return self._sum / self._count if self._count else None
 
     def fade(self) -> None:
         """Let what has been added so far count half."""
-        self._sum *= 0.5
+        self._put_together()
+        self._earlier.append(None)
         self._count *= 0.5
 
     def take(self) -> float | None:
@@ -86,27 +117,50 @@ class Meter:
 
     def state(self) -> list[float]:
         """Return sum and count as JSON values."""
-        return [float(self._sum), self._count]
+        self._read()
+        return [self._sum, self._count]
 
     def load(self, state: list[float]) -> None:
         """Restore what `state` returned."""
         total, count = state
-        self._sum.fill_(real(total))
-        self._count = real(count)
+        self._sum, self._count = real(total), real(count)
+        self._losses, self._earlier = [], []
+
+    def _put_together(self) -> None:
+        if self._losses:
+            self._earlier.append(torch.stack(self._losses))
+            self._losses = []
+
+    def _read(self) -> None:
+        """Bring the sum up to date, with one transfer."""
+        self._put_together()
+        losses = iter(_read([part for part in self._earlier if part is not None]))
+        for part in self._earlier:
+            if part is None:
+                self._sum *= 0.5
+            else:
+                for loss in islice(losses, len(part)):  # one by one, not as `sum` rounds
+                    self._sum += loss
+        self._earlier = []
 
 
 def window_loss(
-    network: Network, window: Window, state: NetworkState, device: torch.device, dtype: str
+    network: Network,
+    window: Window | PlacedWindow,
+    state: NetworkState,
+    device: torch.device,
+    dtype: str,
 ) -> tuple[Tensor, NetworkState]:
     """Return the summed cross-entropy of a window in nats, and the state to carry on.
 
     Targets marked `IGNORE` add nothing to the sum. The state returned is not detached; after a
     stateless window it is the one that was given.
     """
-    logits_BTV, targets_BT, after = _read(network, window, state, device, dtype)
+    there = placed(window, device) if isinstance(window, Window) else window
+    logits_BTV, after = _predict(network, there, state, dtype)
     loss = F.cross_entropy(
         logits_BTV.float().flatten(0, 1),
-        targets_BT.flatten(),
+        there.targets_BT.flatten(),
         ignore_index=IGNORE,
         reduction="sum",
     )
@@ -114,7 +168,7 @@ def window_loss(
 
 
 def corpus_windows(
-    corpus: Corpus, *, validation: bool, limit: int | None = None
+    corpus: Corpus, *, validation: bool, limit: int | None = None, share: Share = Share()
 ) -> Iterator[Window]:
     """Yield windows that measure one part of a corpus: its text, or its documents with EOS.
 
@@ -122,26 +176,29 @@ def corpus_windows(
         corpus: encoded text.
         validation: the validation part, or else the training part.
         limit: stop after this number of ids.
+        share: the rows of this process.
     """
     if corpus.documents is None:
         ids = corpus.val_ids if validation else corpus.train_ids
-        yield from text_windows(ids, limit=limit)
+        yield from text_windows(ids, limit=limit, share=share)
         return
     left = math.inf if limit is None else limit
     for spans in corpus.documents.all_spans(validation=validation):
         lengths = np.cumsum(spans[:, 1] - spans[:, 0])
         spans = spans[: int(np.searchsorted(lengths, left)) + 1]
-        yield from document_windows(corpus.ids, spans, batch_size=ROWS, bptt=WINDOW)
+        yield from document_windows(corpus.ids, spans, batch_size=ROWS, bptt=WINDOW, share=share)
         left -= int(lengths[-1]) if len(lengths) else 0
         if left <= 0:
             return
 
 
-def text_windows(ids: Ids, *, limit: int | None = None) -> Iterator[Window]:
+def text_windows(ids: Ids, *, limit: int | None = None, share: Share = Share()) -> Iterator[Window]:
     """Return windows that measure a text, in up to `ROWS` rows that are warmed up."""
     n = len(ids) if limit is None else min(limit, len(ids))
     rows = max(1, min(ROWS, n // (2 * WARMUP)))
-    return evaluation_windows(ids, batch_size=rows, bptt=WINDOW, warmup=WARMUP, limit=limit)
+    return evaluation_windows(
+        ids, batch_size=rows, bptt=WINDOW, warmup=WARMUP, limit=limit, share=share
+    )
 
 
 @torch.no_grad()
@@ -152,6 +209,7 @@ def measure(
     dtype: str,
     *,
     temperature: float | None = 1.0,
+    sums: Callable[[Sequence[float]], list[float]] = list,
 ) -> Measured:
     """Read a text once, without learning from it.
 
@@ -161,29 +219,35 @@ def measure(
         device: where to compute.
         dtype: precision of the products.
         temperature: divides the logits; None for the one that fits the first windows best.
+        sums: adds numbers up over all processes, where each has rows of its own.
     """
     was_training = network.training
     network.eval()
     predictions = _predictions(network, windows, device, dtype)
-    first: list[tuple[Tensor, Tensor]] = []
+    first: list[Prediction] = []
     if temperature is None:
         first = _first(predictions)
         temperature = fit_temperature(
-            lambda trial: sum(float(_loss(*prediction, trial)) for prediction in first)
+            lambda trial: sums(
+                [sum(_read([_loss(logits, targets, trial) for logits, targets, _, _ in first]))]
+            )[0]
         )
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    counts_V = torch.zeros(network.config.vocab_size, dtype=torch.float64, device=device)
-    for logits_NV, targets_N in chain(first, predictions):
-        total += _loss(logits_NV, targets_N, temperature).double()
-        counts_V += torch.bincount(targets_N, minlength=len(counts_V))
+    losses: list[Tensor] = []
+    counts_V = np.zeros(network.config.vocab_size, np.int64)
+    for logits_NV, targets_N, ids_N, _ in chain(first, predictions):
+        losses.append(_loss(logits_NV, targets_N, temperature))
+        counts_V += np.bincount(ids_N, minlength=len(counts_V))
     network.train(was_training)
-    n_all = float(counts_V.sum())
+    total, *counts = sums([sum(_read(losses)), *counts_V.tolist()])
+    counts_V = np.array(counts)
+    n_all = int(counts_V.sum())
     counts_V[UNK_ID] = 0
-    count = float(counts_V.sum())
+    count = int(counts_V.sum())
     if not count:
         return Measured(math.inf, 1.0, unknown_share=1.0)
-    entropy = math.log(count) - float(torch.xlogy(counts_V, counts_V).sum()) / count
-    return Measured(float(total) / count, temperature, 1 - count / n_all, entropy)
+    occurring = counts_V[counts_V > 0]
+    entropy = math.log(count) - float(np.sum(occurring * np.log(occurring))) / count
+    return Measured(total / count, temperature, 1 - count / n_all, entropy)
 
 
 def fit_temperature(loss_at: Callable[[float], float]) -> float:
@@ -206,49 +270,72 @@ def fit_temperature(loss_at: Callable[[float], float]) -> float:
     return round(1 / inverse, 3)
 
 
-def _read(
-    network: Network, window: Window, state: NetworkState, device: torch.device, dtype: str
-) -> tuple[Tensor, Tensor, NetworkState]:
-    """Return the logits of a window, its targets, and the state to carry on."""
-    inputs_BT = torch.from_numpy(window.inputs_BT).to(device, non_blocking=True)
-    targets_BT = torch.from_numpy(window.targets_BT).to(device, non_blocking=True)
-    with autocast(device, dtype):
-        logits_BTV, after = network(inputs_BT, _state_before(network, window, state))
-    return logits_BTV, targets_BT, state if window.stateless else after
+def placed(window: Window, device: torch.device) -> PlacedWindow:
+    """Return a window with its arrays on the device."""
+    is_fresh = window.stateless or not window.keep_B.any()
+    is_kept = is_fresh or bool(window.keep_B.all())
+    return PlacedWindow(
+        inputs_BT=to_device(window.inputs_BT, device),
+        targets_BT=to_device(window.targets_BT, device),
+        keep_B=None if is_kept else to_device(window.keep_B, device),
+        rows_B=None if is_fresh or window.rows_B is None else to_device(window.rows_B, device),
+        is_fresh=is_fresh,
+        stateless=window.stateless,
+    )
 
 
-def _state_before(network: Network, window: Window, state: NetworkState) -> NetworkState:
+def _predict(
+    network: Network, window: PlacedWindow, state: NetworkState, dtype: str
+) -> tuple[Tensor, NetworkState]:
+    """Return the logits of a window, and the state to carry on."""
+    with autocast(window.inputs_BT.device, dtype):
+        logits_BTV, after = network(window.inputs_BT, _state_before(network, window, state))
+    return logits_BTV, state if window.stateless else after
+
+
+def _state_before(network: Network, window: PlacedWindow, state: NetworkState) -> NetworkState:
     """Return the state in which each row of the window begins."""
-    if window.stateless or not window.keep_B.any():
+    if window.is_fresh:
         return network.initial_state(len(window.inputs_BT))
     if window.rows_B is not None:
         state = select_rows(state, window.rows_B)
-    if window.keep_B.all():
-        return state
-    return detach(state, window.keep_B)
+    return state if window.keep_B is None else detach(state, window.keep_B)
 
 
 def _predictions(
     network: Network, windows: Iterable[Window], device: torch.device, dtype: str
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the logits `[N, V]` and the targets `[N]` that count, window by window."""
+) -> Iterator[Prediction]:
+    """Yield the logits and the targets that count, window by window.
+
+    Which ones count is found on the CPU: to find it on a device, the host would wait for it.
+    """
     state: NetworkState = []
     for window in windows:
-        logits_BTV, targets_BT, state = _read(network, window, state, device, dtype)
-        logits_NV, targets_N = logits_BTV.float().flatten(0, 1), targets_BT.flatten()
-        if window.n_targets < len(targets_N):
-            counts_N = targets_N != IGNORE
-            logits_NV, targets_N = logits_NV[counts_N], targets_N[counts_N]
-        yield logits_NV, targets_N
+        if not len(window.inputs_BT):  # more processes than rows
+            none_N = np.zeros(0, np.int64)
+            logits_NV = torch.zeros(0, network.config.vocab_size, device=device)
+            yield logits_NV, to_device(none_N, device), none_N, window.n_targets
+            continue
+        there = placed(window, device)
+        logits_BTV, state = _predict(network, there, state, dtype)
+        logits_NV, targets_N = logits_BTV.float().flatten(0, 1), there.targets_BT.flatten()
+        ids_N = window.targets_BT.reshape(-1)
+        if (ids_N == IGNORE).any():
+            places_N = np.flatnonzero(ids_N != IGNORE)
+            counted_N = to_device(places_N, device)
+            logits_NV, targets_N = logits_NV[counted_N], targets_N[counted_N]
+            ids_N = ids_N[places_N]
+        yield logits_NV, targets_N, ids_N, window.n_targets
 
 
-def _first(predictions: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-    """Take the predictions that the temperature is fitted to."""
+def _first(predictions: Iterator[Prediction]) -> list[Prediction]:
+    """Take the predictions that the temperature is fitted to, the same however many share them."""
     taken, n_chars, n_logits = [], 0, 0
-    for logits_NV, targets_N in predictions:
-        taken.append((logits_NV, targets_N))
-        n_chars += len(targets_N)
-        n_logits += logits_NV.numel()
+    for prediction in predictions:
+        taken.append(prediction)
+        logits_NV, _, _, n_targets = prediction
+        n_chars += n_targets
+        n_logits += n_targets * logits_NV.shape[1]
         if n_chars >= FIT_CHARS or n_logits >= FIT_LOGITS:
             break
     return taken
@@ -257,3 +344,11 @@ def _first(predictions: Iterator[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, T
 def _loss(logits_NV: Tensor, targets_N: Tensor, temperature: float) -> Tensor:
     """Return the summed cross-entropy of the known targets in nats, at a temperature."""
     return F.cross_entropy(logits_NV / temperature, targets_N, ignore_index=UNK_ID, reduction="sum")
+
+
+def _read(losses: list[Tensor]) -> list[float]:
+    """Return the numbers of all these tensors in their order, after one transfer."""
+    values: list[float] = (
+        torch.cat([loss.reshape(-1) for loss in losses]).cpu().tolist() if losses else []
+    )
+    return values

@@ -12,7 +12,7 @@ the next few.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from charrnn.config import TrainingConfig
 from charrnn.models.network import CharNetwork
+from charrnn.training.system import multiplies_bfloat16
 
 MATRIX_RATE = 3.0
 """Muon's learning rate as a multiple of AdamW's."""
@@ -87,6 +88,11 @@ class Muon(Optimizer):
         renewed_every: steps after which the orthogonalised update is recomputed.
     """
 
+    found_inf: Tensor | None = None
+    """More than 0 where a gradient is not finite. A `GradScaler` sets it for one step on optimisers
+    that say that they support it, instead of waiting for the device."""
+    _step_supports_amp_scaling = True
+
     def __init__(
         self,
         parameters: Iterable[Tensor],
@@ -109,29 +115,41 @@ class Muon(Optimizer):
         is_due = self.steps % self.renewed_every == 0
         self.steps += 1
         for group in self.param_groups:
-            for parameter in group["params"]:
-                self._average(parameter, group["momentum"])
+            parameters, momentum = group["params"], group["momentum"]
+            states: list[dict[str, Any]] = [self.state[p] for p in parameters]
+            for parameter, state in zip(parameters, states, strict=True):
+                if not state:
+                    state["momentum"] = torch.zeros_like(parameter)
+                    state["update"] = torch.zeros_like(parameter)
+            gradients = [parameter.grad for parameter in parameters]
+            means = [state["momentum"] for state in states]
+            if self.found_inf is not None:  # a step that changes nothing
+                lost = self.found_inf > 0
+                gradients = [
+                    torch.where(lost, mean, gradient)
+                    for mean, gradient in zip(means, gradients, strict=True)
+                ]
+            torch._foreach_lerp_(means, gradients, 1 - momentum)
             if is_due:
-                self._renew(group["params"], group["momentum"])
-            for parameter in group["params"]:
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(self.state[parameter]["update"], alpha=-group["lr"])
+                mixed = torch._foreach_lerp(gradients, means, momentum)
+                for state, update in zip(states, self._orthogonalised(mixed), strict=True):
+                    state["update"] = update
+            updates: list[Tensor] = [state["update"] for state in states]
+            shrinking = group["lr"] * group["weight_decay"]
+            if self.found_inf is not None:
+                kept = (~lost).to(updates[0].dtype)
+                updates = list(torch._foreach_mul(updates, kept))
+                torch._foreach_mul_(parameters, 1 - kept * shrinking)
+            else:
+                torch._foreach_mul_(parameters, 1 - shrinking)
+            torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
-    def _average(self, parameter: Tensor, momentum: float) -> None:
-        """Take the gradient into the running mean of the gradients."""
-        state: dict[str, Any] = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(parameter.grad, 1 - momentum)
-
-    def _renew(self, parameters: list[Tensor], momentum: float) -> None:
-        """Orthogonalise the gradients mixed with their running means."""
-        size = parameters[0].shape[1]
-        mixed = [p.grad.lerp(self.state[p]["momentum"], momentum) for p in parameters]  # type: ignore[union-attr]
-        updates = orthogonalise(torch.cat(mixed).view(-1, size, size)).view(-1, size)
-        rows = [len(p) for p in parameters]
-        for parameter, update in zip(parameters, torch.split(updates, rows), strict=True):
-            self.state[parameter]["update"] = update
+    @staticmethod
+    def _orthogonalised(matrices: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the matrices with all their blocks orthogonalised, in one batch."""
+        size = matrices[0].shape[1]
+        blocks = orthogonalise(torch.cat(list(matrices)).view(-1, size, size))
+        return torch.split(blocks.view(-1, size), [len(matrix) for matrix in matrices])
 
 
 def orthogonalise(blocks: Tensor) -> Tensor:
@@ -144,9 +162,7 @@ def orthogonalise(blocks: Tensor) -> Tensor:
     The products run in bfloat16 where the processor has it: the iteration forgives rounding.
     """
     a, b, c = COEFFICIENTS
-    fast = blocks.device.type == "cuda" or (
-        blocks.device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
+    fast = multiplies_bfloat16(blocks.device)
     x = blocks / (torch.linalg.matrix_norm(blocks, keepdim=True) + 1e-30)
     x = x.to(torch.bfloat16 if fast else torch.float32)
     gram = torch.bmm(x, x.mT)

@@ -1,15 +1,20 @@
-"""From paths and settings to a trainer that is ready to run, for a new run or a resumed one."""
+"""From paths and settings to a trainer that is ready to run, for a new run or a resumed one.
+
+Of several processes, process 0 does all this; the others are told what it has decided, and read the
+encoded text that it has written.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from charrnn.config import CorpusConfig, ModelConfig, TrainingConfig, shown
 from charrnn.corpus.corpus import Corpus, digest_of, load_corpus
@@ -21,29 +26,97 @@ from charrnn.storage.runs import (
     DEFAULT_ROOT,
     RunDirectory,
     find_model,
+    finished_runs,
     new_run,
     take_over,
     unfinished_runs,
 )
+from charrnn.training.distributed import Group, join
 from charrnn.training.system import (
-    choose_device,
     interrupt,
     load_torch,
     on_signals,
     require_memory,
+    require_torch,
 )
 from charrnn.vocab import FIRST_CHARACTER_ID
 
 if TYPE_CHECKING:
     from charrnn.training.trainer import Trainer
 
+_P = ParamSpec("_P")
+
 SHORTEST_S = 1.0
 """The least time limit: loading torch takes longer."""
 FINE_TUNING_RATE = 3e-3
 """Peak learning rate when a trained model is trained further: it has less far to go."""
 SMALLEST_VOCABULARY = FIRST_CHARACTER_ID + 1
+_TOLD: Any = None
+"""What a process knows of a run before process 0 tells it."""
 
 
+def _led(prepare: Callable[_P, Trainer]) -> Callable[_P, Trainer]:
+    """Let process 0 of several prepare a training, and the others follow it."""
+
+    @functools.wraps(prepare)
+    def together(*arguments: _P.args, **more: _P.kwargs) -> Trainer:
+        group = join()
+        with group.one_voice():
+            return prepare(*arguments, **more) if group.leads else _follower(group)
+
+    return together
+
+
+def _follower(group: Group) -> Trainer:
+    """Return the trainer of a process that does what process 0 has decided.
+
+    Raises:
+        PeerError: process 0 has found an error.
+        RunError: the run directory is not on a disk that this process sees.
+    """
+    path, model, training, resume = group.agree(_TOLD)
+    run = RunDirectory(path)
+    if not run.corpus.is_dir():
+        raise RunError(
+            f"process {group.rank} does not see the run directory {path}: with several machines, "
+            "choose one that all of them share"
+        )
+    from charrnn.training.trainer import Trainer
+
+    corpus = load_corpus(run.corpus)
+    return Trainer(corpus, model, training, run, resume=resume, group=group)
+
+
+def _leader(
+    corpus: Corpus,
+    model: ModelConfig,
+    training: TrainingConfig,
+    run: RunDirectory,
+    *,
+    initial: SavedModel | None = None,
+    resume: Mapping[str, Any] | None = None,
+    started: float,
+    lacking: str = "",
+) -> Trainer:
+    """Return the trainer of a process that leads, after it has told the others of the run."""
+    from charrnn.training.trainer import Trainer
+
+    group = join()
+    group.agree((run.path.absolute(), model, training, resume))
+    return Trainer(
+        corpus,
+        model,
+        training,
+        run,
+        initial=initial,
+        resume=resume,
+        started=started,
+        group=group,
+        lacking=lacking,
+    )
+
+
+@_led
 def prepare_training(
     paths: Sequence[str | os.PathLike[str]],
     settings: Mapping[str, Any],
@@ -81,9 +154,10 @@ def prepare_training(
     started = time.monotonic() if started is None else started
     given = {key: value for key, value in settings.items() if value is not None}
     _check(given)
+    require_torch()
     if given.get("device", "auto") not in ("auto", "cpu"):
         load_torch()
-        choose_device(given["device"])
+        join().device(given["device"])
     initial = None if init is None else load_model(find_model(init))
     if initial is not None:
         given = {"learning_rate": FINE_TUNING_RATE, **given, **_decided_by(initial, given)}
@@ -102,16 +176,22 @@ def prepare_training(
         )
         load_torch()  # only when it is sure to be needed
         from charrnn.training.checkpoint import versions
+        from charrnn.training.probe import usable_device
         from charrnn.training.sizing import complete_settings
-        from charrnn.training.trainer import Trainer
 
+        given["device"], lacking = usable_device(
+            ModelConfig(vocab_size=len(corpus.vocabulary), **_part(ModelConfig, given)),
+            TrainingConfig(**_part(TrainingConfig, given)),
+        )
         model, training = complete_settings(
             corpus.n_train,
             len(corpus.vocabulary),
             {**_part(ModelConfig, given), **_part(TrainingConfig, given)},
         )
         require_memory(model.num_parameters(), training.device)
-        trainer = Trainer(corpus, model, training, run, initial=initial, started=started)
+        trainer = _leader(
+            corpus, model, training, run, initial=initial, started=started, lacking=lacking
+        )
         record = {
             **versions(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -122,6 +202,7 @@ def prepare_training(
     return trainer
 
 
+@_led
 def prepare_resume(
     paths: Sequence[str | os.PathLike[str]],
     *,
@@ -157,12 +238,16 @@ def prepare_resume(
         undo.callback(run.release)
         load_torch()
         from charrnn.training.checkpoint import read_record, settings_of
-        from charrnn.training.trainer import Trainer
+        from charrnn.training.probe import usable_device
 
         record = read_record(run.resume)
         model, training = settings_of(run.resume, record, corpus)
         training = _limited(run, record, training, limits or {})
-        trainer = Trainer(corpus, model, training, run, resume=record, started=started)
+        device, lacking = usable_device(model, training)
+        training = dataclasses.replace(training, device=device)
+        trainer = _leader(
+            corpus, model, training, run, resume=record, started=started, lacking=lacking
+        )
         undo.pop_all()
     return trainer
 
@@ -216,6 +301,13 @@ def _unfinished_run(
     is_named = out is not None or name is not None
     is_piped = _is_piped(paths)
     digests: dict[tuple[str, ...], str] = {}
+
+    def is_of_text(corpus: Corpus) -> bool:
+        glob = () if is_piped else corpus.config.glob  # a pipe can be read only once
+        if glob not in digests:
+            digests[glob] = digest_of(paths, glob)
+        return corpus.sha256 == digests[glob]
+
     for run in unfinished_runs(out=out, name=name):
         if not is_named and run.is_running:
             continue
@@ -227,15 +319,19 @@ def _unfinished_run(
             continue
         if is_named or not paths:
             return run, corpus
-        glob = () if is_piped else corpus.config.glob  # a pipe can be read only once
-        if glob not in digests:
-            digests[glob] = digest_of(paths, glob)
-        if corpus.sha256 == digests[glob]:
+        if is_of_text(corpus):
             return run, corpus
     what = f" of the text in {find_sources(paths)[0].name}" if paths else ""
+    for run in finished_runs():
+        with suppress(CorpusError):
+            if not paths or is_of_text(load_corpus(run.corpus)):
+                raise RunError(
+                    f"there is no unfinished run{what} under {DEFAULT_ROOT}; to train the finished "
+                    f"one further: {run.resume_command}"
+                )
     raise RunError(
-        f"there is no unfinished run{what} under {DEFAULT_ROOT}: nothing to resume; a finished "
-        "one is continued with its name or directory and a new limit of time, epochs or steps"
+        f"there is nothing to resume: no unfinished run{what} is under {DEFAULT_ROOT}; name a run or its "
+        "directory"
     )
 
 

@@ -220,7 +220,7 @@ class Schedule:
             training_s = limits.time_s + self.late_s - self.preparation_s
             closing_s = clock.closing_s(self._n_val, self._n_closing)
             closing_s += min(EXIT_S, EXIT_SHARE * limits.time_s)
-            training_s -= min(closing_s, MOST_CLOSING * training_s)
+            training_s = max(1e-3, training_s - min(closing_s, MOST_CLOSING * training_s))
             done["time"] = (elapsed_s - self.preparation_s) / training_s
         if limits.epochs is not None:
             done["epochs"] = epoch / limits.epochs

@@ -49,7 +49,7 @@ from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.models.network import CharNetwork
 from charrnn.training.loss import window_loss
 from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
-from charrnn.training.system import Workers, choose_device, choose_dtype
+from charrnn.training.system import Workers, choose_device, choose_dtype, is_out_of_memory
 
 RELATIVE_SPEED = {
     128: 1.8, 192: 1.35, 256: 1.0, 384: 0.56, 512: 0.32, 768: 0.15, 1024: 0.07
@@ -78,6 +78,14 @@ LEAST_TIME_S, MOST_TIME_S, TIME_PER_CHAR_S = 20.0, 570.0, 600e-6
 """Of the default time limit."""
 MEASURED_HIDDEN, MEASURED_ROWS, MEASURED_WINDOW = 256, 16, 64
 MEASURED_S = 0.4
+GPU_TIME_PER_CHAR_S = 50e-6
+"""Of the default time limit on a GPU: under a minute for a million characters. What is said of GPUs
+here and below follows from reasoning, and is not measured."""
+GPU_HIDDEN, GPU_WIDTHS = 512, (128, 256, 384, 512, 768, 1024, 1536, 2048)
+"""Width at which the batch rows are chosen, and the widths that are measured to choose from."""
+MOST_ROWS, BUSY, CHARS_PER_ROW = 512, 1.4, 4096
+"""Batch rows on a GPU are doubled up to the first, while each doubling brings this many times the
+characters a second, and while each row has this many characters to read."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,16 @@ class Speed:
     """One network. The defaults are for two cores with bfloat16, where nothing was measured."""
     together: float = 140_000.0
     """The sum of two networks trained side by side."""
+    rows: int = MEASURED_ROWS
+    """Batch rows at which the machine is busy."""
+    by_width: Mapping[int, float] | None = None
+    """Characters a second by width, where other widths were measured than 256 units."""
+
+    def of(self, width: int) -> float:
+        """Return the characters a second that one layer of this width trains on."""
+        if self.by_width is None:
+            return self.alone * RELATIVE_SPEED[width]
+        return self.by_width[width]
 
     def gain(self, width: int) -> float:
         """Return how many times the characters of one network an ensemble reads."""
@@ -122,14 +140,22 @@ def complete_settings(
         ConfigError: a value is out of range, or the device is not available.
     """
     given = dict(given)
+    is_gpu = choose_device(_make(TrainingConfig, given).device).type == "cuda"
     if not {"time_s", "epochs", "steps"} & set(given):
-        given["time_s"] = default_time_s(n_chars)
+        given["time_s"] = default_time_s(n_chars, is_gpu=is_gpu)
     asked_model = _make(ModelConfig, given, vocab_size=vocab_size)
     asked = _make(TrainingConfig, given)
     is_timed = asked.time_s is not None
     if speed is None:
-        speed = measure_speed(asked.device, asked.dtype) if is_timed else Speed()
-    widths = tuple(RELATIVE_SPEED)
+        speed = Speed()
+        if is_timed and is_gpu:
+            rows = asked.batch_size if "batch_size" in given else None
+            speed = measure_gpu(choose_device(asked.device), asked.dtype, n_chars, rows)
+        elif is_timed:
+            speed = measure_speed(asked.device, asked.dtype)
+    widths = tuple(speed.by_width or RELATIVE_SPEED)
+    if speed.by_width is not None:
+        given.setdefault("batch_size", speed.rows)
     if "hidden_size" in given:  # the rest is chosen for the width asked for
         widths = (min(widths, key=lambda width: abs(width - asked_model.hidden_size)),)
     is_open = is_timed and not {"hidden_size", "num_layers"} & set(given)
@@ -156,9 +182,10 @@ def _make(kind: type[Any], settings: Mapping[str, Any], **more: Any) -> Any:
     return kind(**{name: value for name, value in settings.items() if name in names}, **more)
 
 
-def default_time_s(n_chars: int) -> float:
+def default_time_s(n_chars: int, *, is_gpu: bool = False) -> float:
     """Return the time limit when no limit is given: ten minutes per million characters."""
-    return min(MOST_TIME_S, max(LEAST_TIME_S, n_chars * TIME_PER_CHAR_S))
+    per_char_s = GPU_TIME_PER_CHAR_S if is_gpu else TIME_PER_CHAR_S
+    return min(MOST_TIME_S, max(LEAST_TIME_S, n_chars * per_char_s))
 
 
 def readable(
@@ -183,8 +210,8 @@ def readable(
         if training.time_s is None:
             return counted
         gain = speed.gain(width) if members > 1 else 1.0
-        alone = training.time_s * speed.alone / layers
-        return min(counted, alone * RELATIVE_SPEED[width] * gain / members)
+        alone = training.time_s * speed.of(width) / layers
+        return min(counted, alone * gain / members)
 
     return read
 
@@ -273,14 +300,49 @@ def measure_speed(device: str, dtype: str) -> Speed:
     return Speed(n_chars * _rate(steps[0], place), 2 * n_chars * _rate(together, place))
 
 
-def _step(place: torch.device, dtype: str) -> Callable[[], None]:
+def measure_gpu(place: torch.device, dtype: str, n_chars: int, rows: int | None = None) -> Speed:
+    """Return how fast LSTM layers train on a GPU with as many batch rows as keep it busy.
+
+    Members train one after the other there.
+
+    Args:
+        place: the GPU.
+        dtype: as in `TrainingConfig`.
+        n_chars: characters of the training text, whose rows must not be too short.
+        rows: batch rows asked for; None finds them.
+    """
+    if dtype == "auto":
+        dtype = choose_dtype(place, GPU_HIDDEN)
+
+    def speed(rows: int, width: int) -> float:
+        try:
+            return rows * MEASURED_WINDOW * _rate(_step(place, dtype, rows, width), place)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return 0.0
+            raise
+
+    if rows is None:
+        rows, here = MEASURED_ROWS, speed(MEASURED_ROWS, GPU_HIDDEN)
+        while 2 * rows <= min(MOST_ROWS, n_chars // CHARS_PER_ROW):
+            before, here = here, speed(2 * rows, GPU_HIDDEN)
+            if here < BUSY * before:
+                break
+            rows *= 2
+    by_width = {width: speed(rows, width) for width in GPU_WIDTHS}
+    return Speed(by_width[256], by_width[256], rows, by_width)
+
+
+def _step(
+    place: torch.device, dtype: str, rows: int = MEASURED_ROWS, width: int = MEASURED_HIDDEN
+) -> Callable[[], None]:
     """Return a function that takes a step with a network of its own."""
-    shape = ModelConfig(vocab_size=67, hidden_size=MEASURED_HIDDEN, embedding_size=32)
+    shape = ModelConfig(vocab_size=67, hidden_size=width, embedding_size=32)
     network = CharNetwork(shape).to(place)
     optimizers = build_optimizers(network, TrainingConfig())
-    ids = np.zeros((MEASURED_ROWS, MEASURED_WINDOW), np.int64)
-    window = Window(ids, ids, np.zeros(MEASURED_ROWS, np.float32), ids.size)
-    state = network.initial_state(MEASURED_ROWS)
+    ids = np.zeros((rows, MEASURED_WINDOW), np.int64)
+    window = Window(ids, ids, np.zeros(rows, np.float32), ids.size)
+    state = network.initial_state(rows)
 
     def step() -> None:
         loss, _ = window_loss(network, window, state, place, dtype)

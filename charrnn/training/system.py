@@ -6,6 +6,7 @@ torch is imported by the functions, not by the module, because some knobs must b
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import signal
 import sys
@@ -19,6 +20,8 @@ from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -36,6 +39,16 @@ BYTES_PER_WEIGHT = 16
 """Of memory in training: the weight, its gradient and two moments, in float32."""
 MIN_HIDDEN = 64
 """Units below which converting to bfloat16 costs more than the products save."""
+
+
+def require_torch() -> None:
+    """See that torch is installed, without the second that importing it takes.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
+    if "torch" not in sys.modules and importlib.util.find_spec("torch") is None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def load_torch() -> None:
@@ -117,6 +130,8 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if cuda:
+        torch.set_float32_matmul_precision("high")  # TF32: float32 with a short mantissa
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     device = torch.device(name)
@@ -158,20 +173,52 @@ def choose_dtype(device: torch.device, hidden_size: int) -> str:
     import torch
 
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        return "bfloat16" if multiplies_bfloat16(device) else "float16"
     checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     native = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
     is_faster = device.type == "cpu" and native and hidden_size >= MIN_HIDDEN
     return "bfloat16" if is_faster else "float32"
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Say whether products in bfloat16 are fast there: older GPUs, as T4 and V100, emulate them."""
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]:
     """Return the context in which matrix products run in `dtype`."""
     import torch
 
-    if dtype == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    if dtype == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, dtype))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Say whether the error means that a device's memory is too small."""
+    import torch
+
+    is_typed = isinstance(error, torch.cuda.OutOfMemoryError)
+    return is_typed or "MPS backend out of memory" in str(error)
+
+
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array on the device, without waiting for the device where that is safe.
+
+    CUDA copies it from pinned memory while the host continues. MPS would read the array after it
+    has been freed, and get other numbers (pytorch#189690), so there the host waits.
+    """
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 class Workers:

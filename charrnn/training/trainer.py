@@ -1,6 +1,7 @@
 """The training loop: steps until the end of the schedule, with evaluations in between.
 
 `Trainer.run()` yields typed events and writes the files; what the user sees is the display's job.
+Where several processes train together, process 0 does both, and the others follow it step by step.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from charrnn import events
 from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.engine.network import Engine
-from charrnn.errors import CharRNNError, DivergenceError, StorageError
+from charrnn.errors import CharRNNError, ConfigError, DivergenceError, StorageError
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, read_prompt
 from charrnn.storage.model_file import SavedModel
@@ -29,6 +30,7 @@ from charrnn.training.checkpoint import (
     read_record,
     unfit,
 )
+from charrnn.training.distributed import ALONE, Group, PeerError
 from charrnn.training.divergence import CHECK_EVERY, Caution, has_diverged
 from charrnn.training.learner import Learner
 from charrnn.training.loss import Meter
@@ -39,7 +41,7 @@ from charrnn.training.schedule import (
     Schedule,
     learning_rate_factor,
 )
-from charrnn.training.system import on_signals
+from charrnn.training.system import is_out_of_memory, on_signals
 from charrnn.training.verdict import UNFAMILIAR, verdict
 
 FADE_EVERY = 64
@@ -72,6 +74,8 @@ class Trainer:
         initial: a trained model to begin from; see `transfer_weights`.
         resume: the record of a resume state (`read_record`), to continue from there.
         started: `time.monotonic()` at the start of the command, from which a time limit counts.
+        group: the processes that train together; only process 0 needs `initial`.
+        lacking: the operator for lack of which a GPU was passed over; see `usable_device`.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class Trainer:
         initial: SavedModel | None = None,
         resume: Mapping[str, Any] | None = None,
         started: float | None = None,
+        group: Group = ALONE,
+        lacking: str = "",
     ) -> None:
         """Build the network and its windows; nothing is trained or written yet."""
         self.corpus = corpus
@@ -92,15 +98,20 @@ class Trainer:
         self.run_directory = run
         self.stop_requested = False
         """Set this to end the run after the current step, with everything saved."""
+        self._group = group
+        self._all_stop = False
+        """Any of several processes has been asked to stop, and all know it."""
         self._resume = resume
         self._started = time.monotonic() if started is None else started
         self._elapsed_before = 0.0
-        self._learner = Learner(corpus, model, training, initial)
+        self._learner = Learner(corpus, model, training, initial, group)
         self._files = RunFiles(run, corpus, model, training)
         self._schedule = Schedule(training, n_train=corpus.n_train, n_val=corpus.n_val)
         self._clock = Clock()
-        self._recent = Meter(self._learner.device)
-        """Training loss since the last look for a divergence."""
+        self._recent = Meter()
+        """Training loss of the steps after those in `_unjudged`."""
+        self._unjudged: list[tuple[int, Meter]] = []
+        """Training loss of each `CHECK_EVERY` steps up to a step, not yet looked at."""
         self._caution = Caution()
         self._best: Best | None = None
         self._metrics: list[dict[str, Any]] = []
@@ -109,12 +120,15 @@ class Trainer:
         """Of those that belong to the present limits; a finished run may be continued."""
         self._at_stop: events.Evaluated | None = None
         self._was_signalled = False
+        self._has_halved_rows = False
+        self._lacking = lacking
 
     def run(self) -> Iterator[events.Event]:
-        """Train to the end, yielding what happens.
+        """Train to the end, yielding what happens; process 0 alone yields anything.
 
         Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end the run like `stop_requested`; a second
-        one ends it at once. A run that fails before it has a model leaves nothing.
+        one ends it at once, but not where there are several processes: torchrun sends more than
+        one. A run that fails before it has a model leaves nothing.
 
         Raises:
             StorageError: the model or the run's files cannot be written.
@@ -122,18 +136,25 @@ class Trainer:
             CorpusError: another program has damaged the encoded text.
             DivergenceError: the loss explodes however low the learning rate.
             KeyboardInterrupt: after the last event, if a signal has stopped the run.
+            PeerError: another process has ended before the run did.
+            SystemExit: in place of any of these, where another process says why.
         """
-        run = self.run_directory
+        with self._group.one_voice():
+            yield from self._run_and_tidy_up()
+
+    def _run_and_tidy_up(self) -> Iterator[events.Event]:
+        run, leads = self.run_directory, self._group.leads
         try:
             with on_signals(self._heed):
-                yield from self._run()
+                yield from (event for event in self._run() if leads)
+                self._stop_together()  # nobody leaves before process 0 has written all
         except Exception as error:
-            if self._resume is None and not run.model.exists():
+            if leads and self._resume is None and not run.model.exists():
                 run.resume.unlink(missing_ok=True)
                 run.metrics.unlink(missing_ok=True)
                 run.discard()
-            elif isinstance(error, StorageError) and run.is_resumable:
-                raise StorageError(
+            elif isinstance(error, (StorageError, PeerError)) and run.is_resumable:
+                raise type(error)(
                     f"{error}; to continue from the last state saved: {run.resume_command}"
                 ) from error
             raise
@@ -144,7 +165,7 @@ class Trainer:
 
     def _heed(self, number: int) -> None:
         """Stop after the current step; at the second signal, now."""
-        if self.stop_requested:
+        if self.stop_requested and self._group.size == 1:
             raise KeyboardInterrupt
         self.stop_requested = self._was_signalled = True
 
@@ -156,9 +177,12 @@ class Trainer:
                 self._schedule.begin_again(self._learner.windows.epoch, self._elapsed_before)
                 self._first_row = len(self._metrics)
                 self._save_state()  # something to roll back to
-            self._files.undo_stop()
+            self._schedule.preparation_s += self._elapsed_s - self._elapsed_before
+            if self._group.leads:
+                self._files.undo_stop()
         else:
             self._learner.settle_dtype()
+            self._learner.exchange_weights(are_first=True)
             self._schedule.preparation_s = self._elapsed_s
             self._save_state()  # something to roll back to
         yield self._started_event()
@@ -188,23 +212,40 @@ class Trainer:
         """Take steps until the schedule or the user ends them."""
         learner, schedule, clock = self._learner, self._schedule, self._clock
         learner.network.train()
-        shown = Meter(learner.device)
-        while not (schedule.is_complete or self.stop_requested):
+        shown = Meter()
+        self._stop_together()
+        while not (schedule.is_complete or self._is_stopped):
             factor = learning_rate_factor(schedule.step, schedule.progress)
-            loss, n_chars = learner.take_step(factor * self._caution.rate_scale)
+            is_too_large = False
+            try:
+                loss, n_chars = learner.take_step(factor * self._caution.rate_scale)
+            except RuntimeError as error:
+                is_too_large = is_out_of_memory(error)
+                if not is_too_large:
+                    raise
+            if is_too_large:  # the error that kept the tensors of the step has gone
+                yield self._halve_rows()
+                continue
             shown.add(loss, n_chars)
             self._recent.add(loss, n_chars)
             clock.step(n_chars)
             schedule.advance(learner.windows.epoch, self._elapsed_s, clock)
+            self._stop_together()
             if schedule.step % CHECK_EVERY == 0:
                 self.corpus.release_memory()
-                if has_diverged(self._recent.take(), schedule.step, self.model.vocab_size):
-                    yield self._roll_back()
-                    continue
+                self._unjudged.append((schedule.step, self._recent))
+                self._recent = Meter()
             if schedule.step % FADE_EVERY == 0:
                 learner.meter.fade()
             is_due = schedule.evaluation_is_due(learner.windows.served)
-            if clock.is_time_to_show(REPORT_EVERY_S) or is_due:
+            is_shown = clock.is_time_to_show(REPORT_EVERY_S) or is_due
+            # a look at the loss waits for a device: only where a report does anyway, or where
+            # several processes have to look at the same one
+            is_seen = is_shown or learner.device.type == "cpu" or self._group.size > 1
+            if is_seen and self._has_diverged:
+                yield self._roll_back()
+                continue
+            if is_shown:
                 yield events.Progressed(
                     progress=schedule.progress,
                     step=schedule.step,
@@ -217,8 +258,34 @@ class Trainer:
                 with clock.pause():
                     yield from self._evaluate()
 
+    @property
+    def _has_diverged(self) -> bool:
+        """True if the loss has, in the steps not judged so far; they now are."""
+        unjudged, self._unjudged = self._unjudged, []
+        return any(
+            has_diverged(meter.mean(), step, self.model.vocab_size) for step, meter in unjudged
+        )
+
+    @property
+    def _is_stopped(self) -> bool:
+        """True when the run ends before its schedule: in the same step for all processes."""
+        return self.stop_requested if self._group.size == 1 else self._all_stop
+
+    def _stop_together(self) -> None:
+        """Agree with the other processes on how far the run is, by the clock of process 0, and on
+        whether one of them has been asked to stop."""
+        if self._group.size > 1:
+            progress = self._schedule.progress if self._group.leads else 0.0
+            self._schedule.progress, stops, signals = self._group.sums(
+                [progress, self.stop_requested, self._was_signalled]
+            )
+            self._all_stop = stops > 0
+            if signals:  # a signal may come at any moment: never set this to False
+                self._was_signalled = True
+
     def _evaluate(self) -> Iterator[events.Event]:
         """Measure on the validation text, save, and show a sample."""
+        self._learner.exchange_weights()
         evaluated = self._measured()
         judged = _judged(evaluated)
         if not math.isfinite(judged) or not self._is_sound:
@@ -228,12 +295,14 @@ class Trainer:
         if self._best is None or judged < self._best.loss:
             evaluated = dataclasses.replace(evaluated, is_best=True)
             self._best = Best(judged, evaluated.temperature, evaluated.step)
-        self._metrics.append(metrics_row(evaluated, self.corpus.vocabulary.unit))
-        saved = self._files.model_of(self._learner, evaluated, self._metrics)
-        if evaluated.is_best:
-            self._files.save_best(saved)
-        elif self._schedule.is_complete:
-            self._files.save_last(saved)
+        self._metrics.append(self._row(evaluated))
+        saved = None
+        if self._group.leads:
+            saved = self._files.model_of(self._learner, evaluated, self._metrics)
+            if evaluated.is_best:
+                self._files.save_best(saved)
+            elif self._schedule.is_complete:
+                self._files.save_last(saved)
         losses = [row["val_loss_nats"] for row in self._metrics[self._first_row :]]
         is_shortened = evaluated.unknown_share <= UNFAMILIAR and self._schedule.shorten_if_rising(
             [loss for loss in losses if loss is not None]
@@ -241,7 +310,7 @@ class Trainer:
         self._save_state()
         yield evaluated
         every = self.training.sample_every
-        if every and len(self._metrics) % every == 0:
+        if saved is not None and every and len(self._metrics) % every == 0:
             text = preview(saved, seed=self._schedule.step)
             if text is not None:
                 yield events.Sampled(text=text)
@@ -254,6 +323,7 @@ class Trainer:
         The measurement is no evaluation: nothing of a resumed run depends on it. Only a run limited
         by time, which is never the same again, keeps a better model.
         """
+        self._learner.exchange_weights()
         if self._is_sound:
             self._save_state()  # or else the last one stays
         if self._metrics and self._metrics[-1]["step"] == self._schedule.step:
@@ -263,16 +333,23 @@ class Trainer:
         if self._is_sound and (math.isfinite(judged) or self._schedule.step == 0):
             is_best = self._best is None or judged < self._best.loss
             self._at_stop = evaluated = dataclasses.replace(evaluated, is_best=is_best)
-            saved = self._files.model_of(self._learner, evaluated, self._metrics)
-            if not is_best:
-                self._files.save_last(saved)
-            elif self.training.time_s is None or not math.isfinite(judged):
-                self._files.save_best_at_stop(saved)
-            else:
-                self._files.save_best(saved)
+            is_kept = is_best and self.training.time_s is not None and math.isfinite(judged)
+            if self._group.leads:
+                saved = self._files.model_of(self._learner, evaluated, self._metrics)
+                if not is_best:
+                    self._files.save_last(saved)
+                elif is_kept:
+                    self._files.save_best(saved)
+                else:
+                    self._files.save_best_at_stop(saved)
+            if is_kept:
                 self._best = Best(judged, evaluated.temperature, evaluated.step)
                 self._save_state()
         yield evaluated
+
+    def _row(self, evaluated: events.Evaluated) -> dict[str, Any]:
+        """Return the row of metrics.jsonl of an evaluation."""
+        return metrics_row(evaluated, self.corpus.vocabulary.unit, self._group.size)
 
     @property
     def _is_sound(self) -> bool:
@@ -314,12 +391,39 @@ class Trainer:
             DivergenceError: it has happened too often.
         """
         exploded_at = self._schedule.step
+        before = self._caution.rate_scale
         caution = self._caution.after_explosion(self.run_directory.model)
         self._restore(read_record(self.run_directory.resume))
         self._caution = caution
         self._learner.network.train()
         return events.RolledBack(
-            exploded_at=exploded_at, step=self._schedule.step, rate_scale=caution.rate_scale
+            exploded_at=exploded_at,
+            step=self._schedule.step,
+            rate_scale_before=before,
+            rate_scale=caution.rate_scale,
+        )
+
+    def _halve_rows(self) -> events.RowsHalved:
+        """Go back to the last state saved, and continue with half of the batch rows, once.
+
+        Raises:
+            ConfigError: the device has too little memory for half of them, too.
+        """
+        rows, device = self._learner.windows.batch_size, self._learner.device
+        if self._has_halved_rows or rows == 1 or self._group.size > 1:
+            raise ConfigError(
+                f"must be less than {rows}: a step needs more memory than {device} has; or choose "
+                "a smaller network",
+                field="batch_size",
+            )
+        self._restore(read_record(self.run_directory.resume))
+        self.training = self._learner.halve_rows()
+        self._files = RunFiles(self.run_directory, self.corpus, self.model, self.training)
+        self._save_state()
+        self._has_halved_rows = True
+        self._learner.network.train()
+        return events.RowsHalved(
+            step=self._schedule.step, batch_size=self._learner.windows.batch_size
         )
 
     def _finish(self) -> events.Finished:
@@ -328,7 +432,7 @@ class Trainer:
         Raises:
             DivergenceError: the run was stopped before there was a sound model.
         """
-        if not self.run_directory.model.exists():
+        if self._group.leads and not self.run_directory.model.exists():
             raise DivergenceError(
                 "the run was stopped after its loss had exploded, before there was a model to "
                 "save: try a lower learning rate"
@@ -350,12 +454,14 @@ class Trainer:
             train,
             self.training,
             n_val=self.corpus.n_val,
+            vocab_size=self.model.vocab_size,
             is_complete=schedule.is_complete,
         )
-        self._files.add_verdict(judgement)
+        if self._group.leads:
+            self._files.add_verdict(judgement)
         if schedule.is_complete:
             self._save_state(is_finished=True)
-        rows = self._metrics if self._at_stop is None else [metrics_row(self._at_stop, "char")]
+        rows = self._metrics if self._at_stop is None else [self._row(self._at_stop)]
         is_validated = rows[-1]["val_loss_nats"] is not None
         return events.Finished(
             reason=schedule.reason if schedule.is_complete else "interrupted",
@@ -396,6 +502,7 @@ class Trainer:
             real(record["elapsed_s"])
             self._schedule.load(record["schedule"])
             self._recent.load(record["recent"])
+            self._unjudged = []
             self._caution = Caution(**record["caution"])
             best = record["best"]
             self._best = None
@@ -407,6 +514,14 @@ class Trainer:
         except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise unfit(self.run_directory.resume, error) from error
 
+    @property
+    def _devices(self) -> str:
+        """The device; of several processes also their number, and what each takes."""
+        kind, n = self._learner.device.type, self._group.size
+        if n == 1:
+            return str(self._learner.device)
+        return f"{n} × {kind} ({'members' if self._learner.by_members else 'rows'} shared out)"
+
     def _started_event(self) -> events.Started:
         corpus, windows = self.corpus, self._learner.windows
         return events.Started(
@@ -417,14 +532,20 @@ class Trainer:
             unit=corpus.vocabulary.unit,
             files_read=corpus.n_files,
             files_left_out=corpus.n_left_out,
+            left_out=corpus.left_out,
             n_copies=corpus.n_copies,
+            copies=corpus.copies,
             batch_size=windows.batch_size,
             bptt=windows.bptt,
-            device=str(self._learner.device),
+            device=self._devices,
+            lacking=self._lacking,
             dtype=self._learner.dtype,
             run=self.run_directory.path,
+            name_taken=self.run_directory.name_taken,
             resumed_at=self._schedule.step,
-            late_s=self._schedule.late_s if self._resume is None else 0.0,
+            resumed_s=self._elapsed_before,
+            resumed_epochs=windows.epoch,
+            late_s=self._schedule.late_s,
             encodings=corpus.encodings,
             newlines=corpus.newlines,
             n_duplicates=corpus.n_duplicates or 0,
