@@ -700,6 +700,43 @@ def test_every_value_of_a_resume_state_may_be_anything(prepare, documents):
     assert refused > 5 * len(chosen)
 
 
+def test_a_generator_that_would_read_beyond_its_table_is_refused(prepare):
+    trainer = prepare(texts.english(1500), steps=8, hidden_size=4, dropout=0.2)
+    stopped_at(trainer, 5)
+    resume = trainer.run_directory.resume
+    with safe_open(resume, framework="pt") as file:
+        metadata = file.metadata()
+    arrays = safetensors.torch.load_file(resume)
+    arrays["rng/0"] = arrays["rng/0"].clone()
+    arrays["rng/0"][16:18] = torch.tensor([112, 2], dtype=torch.uint8)  # the last place, 624
+    arrays["rng/0"][8:10] = torch.tensor([88, 2], dtype=torch.uint8)  # with 600 numbers left
+    safetensors.torch.save_file(arrays, resume, metadata)
+    with pytest.raises(RunError, match="resume"):
+        prepare_resume([], out=trainer.run_directory.path)
+
+
+@pytest.mark.parametrize("documents", ["none", "line"])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_carried_state_of_other_rows_is_refused(prepare, documents, members):
+    text = "".join(f"{'abc ' * (3 + k % 40)}\n" for k in range(60))  # some longer than a window
+    refused = 0
+    for steps in (5, 6, 7, 8):
+        trainer = prepare(text, steps=12, documents=documents, members=members, cell="gru")
+        stopped_at(trainer, steps)
+        resume = trainer.run_directory.resume
+        with safe_open(resume, framework="pt") as file:
+            metadata = file.metadata()
+        arrays = safetensors.torch.load_file(resume)
+        for kept in (slice(0), slice(1), slice(2)):
+            cut = {n: a[kept].clone() if n.startswith("state/") else a for n, a in arrays.items()}
+            safetensors.torch.save_file(cut, resume, metadata)
+            try:
+                run(prepare_resume([], out=trainer.run_directory.path))
+            except RunError:
+                refused += 1
+    assert refused > (3 if documents == "line" else 11)
+
+
 def test_a_network_larger_than_its_file_is_not_built(prepare):
     trainer = prepare(texts.english(1500), steps=8, hidden_size=4)
     stopped_at(trainer, 5)

@@ -56,6 +56,8 @@ stand the `unit` of its losses and counts and the number of `processes`."""
 TIMINGS = ("elapsed_s", "chars_per_s")
 """Those that differ from one run to the next, and are not in a model file."""
 OPTIONAL = ("train_loss_nats", "val_loss_nats", "bits_per_char")
+TWISTER = 624
+"""Numbers in the table of a Mersenne Twister."""
 OPTIMIZER_ARRAYS = {Muon: ("momentum", "update"), AdamW: ("step", "exp_avg", "exp_avg_sq")}
 MOST_ROWS = 100_000
 """Of the metrics: more evaluations than any run makes."""
@@ -389,8 +391,8 @@ def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor], *, has_moments:
                 moments.append((parameter, key, array))
     for name, parameter in parameters.items():
         _require(f"weights/{name}", arrays[f"weights/{name}"], parameter.shape, torch.float32)
+    rows = min(len(arrays["state/0/0/0"]), learner.windows.batch_size)  # some may have ended
     for name, part in _parts(zero):
-        rows = min(len(arrays[name]), len(part))  # of documents, some may have ended
         _require(name, arrays[name], (rows, *part.shape[1:]), torch.float32, torch.bfloat16)
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -403,9 +405,27 @@ def _load_arrays(learner: Learner, arrays: Mapping[str, Tensor], *, has_moments:
     own = [f"rng/{k}/{learner.group.rank}" for k in range(len(learner.generators))]
     is_saved = not learner.by_members and all(name in arrays for name in own)
     for k, generator in enumerate(learner.generators):
-        generator.set_state(arrays[own[k] if is_saved else f"rng/{k}"])
+        state = arrays[own[k] if is_saved else f"rng/{k}"]
+        if generator.device.type == "cpu":
+            _require_sound(state)
+        generator.set_state(state)
     if not is_saved:
         learner.separate_generators()
+
+
+def _require_sound(state: Tensor) -> None:
+    """Check the state of a CPU generator, of which torch itself trusts a part.
+
+    It is a Mersenne Twister's: the numbers left in its table, at byte 8, and the place of the next
+    one, at byte 16. Together they make the size of the table and one, or one before the first draw.
+
+    Raises:
+        ValueError: the next number would be read beyond the table.
+    """
+    raw = state.numpy().tobytes()
+    left, place = int.from_bytes(raw[8:12], "little"), int.from_bytes(raw[16:24], "little")
+    if left + place not in (1, TWISTER + 1):
+        raise ValueError("the state of a random generator is none")
 
 
 def _load_state(learner: Learner, arrays: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,7 @@ from charrnn.batches.documents import DocumentBatches
 from charrnn.batches.windows import Share, TextBatches, Window, fit_window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, RunError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, transfer_weights
 from charrnn.storage.model_file import MAX_WEIGHT, SavedModel
 from charrnn.training.distributed import ALONE, Group
@@ -160,9 +160,11 @@ class Learner:
 
         Raises:
             CorpusError: another program has cut the encoded text short.
+            RunError: the carried state of a resumed run is of other rows.
         """
         self._require_whole_text()
         window = self.windows.next_window()
+        self._require_state_of(window)
         there = placed(window, self.device)
 
         def learn(
@@ -191,6 +193,25 @@ class Learner:
             loss /= self.group.size
         self.meter.add(loss, window.n_targets)
         return loss, window.n_targets
+
+    def _require_state_of(self, window: Window) -> None:
+        """See that the carried state has the rows that a window continues.
+
+        Raises:
+            RunError: it has others, as only a damaged resume state can have.
+        """
+        if window.stateless or not window.keep_B.any():
+            return
+        n_rows = len(self.state[self.own[0]][0][0])
+        if window.rows_B is None:
+            fits = n_rows == len(window.inputs_BT)
+        else:
+            fits = window.rows_B.max(initial=-1) < n_rows
+        if not fits:
+            raise RunError(
+                "the resume state is damaged, its carried state is of other rows than the text: "
+                "begin a new run"
+            )
 
     def _add_up(self, losses_M: Tensor) -> Tensor:
         """Sum the gradients over all processes, and return the sums of the losses.

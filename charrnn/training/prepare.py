@@ -330,8 +330,8 @@ def _unfinished_run(
                     f"one further: {run.resume_command}"
                 )
     raise RunError(
-        f"there is nothing to resume: no unfinished run{what} is under {DEFAULT_ROOT}; name a run or its "
-        "directory"
+        f"there is nothing to resume: no unfinished run{what} is under {DEFAULT_ROOT}; name a run "
+        "or its directory"
     )
 
 
