@@ -251,7 +251,7 @@ def test_unknown_characters_in_a_prompt_are_named(charrnn, tiny_model_path):
 def test_nothing_to_resume(charrnn, text):
     charrnn("train", "--resume").assert_one_error(1, "nothing to resume")
     charrnn("train", "--resume", "--name", "lost").assert_one_error(1, "there is no run in")
-    charrnn("train", text, "--resume").assert_one_error(1, "no run of the text in")
+    charrnn("train", text, "--resume").assert_one_error(1, "no unfinished run of the text in")
 
 
 @POSIX
