@@ -3,7 +3,8 @@
     python docs/reference.py        # or, with the site: make docs
 
 `commands.md` has every command and option, as the program itself knows them. `changelog.md` and
-`corpora.md` are files from outside this folder, with their links put right; git ignores them.
+`corpora.md` are files from outside this folder, with their links put right, and `shakespeare.html`
+is the page of the bundled model; git ignores them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any
 
 import typer
 
+import charrnn
 from charrnn.cli.app import app
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 COMMANDS = "commands.md"
 COPIED = {"changelog.md": "CHANGELOG.md", "corpora.md": "corpora/README.md"}
+LIVE = "shakespeare.html"
 OTHERS = "Options"
 """Heading of the options without a panel."""
 HEAD = """\
@@ -112,8 +115,15 @@ def copied(source: str) -> str:
     return re.sub(r"\]\((?:\.\./)?docs/", "](", text)
 
 
+def live(folder: Path) -> None:
+    """Write the page of the bundled model, to be tried in the site."""
+    model = charrnn.load("builtin")
+    model.export(folder / LIVE, title="A small Shakespeare", prompt="ROMEO:\n", force=True)
+
+
 def main() -> None:
     """Write the pages."""
+    live(HERE)
     (HERE / COMMANDS).write_text(commands(), encoding="utf-8", newline="\n")
     for name, source in COPIED.items():
         (HERE / name).write_text(copied(source), encoding="utf-8", newline="\n")
