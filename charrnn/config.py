@@ -47,6 +47,8 @@ MAX_COUNT = 10**12
 Function = TypeVar("Function", bound=Callable[..., Any])
 SHORTEST_FORM = 3
 """Letters that two names must share at their beginning for one to be a form of the other."""
+MAX_NUM = 1_000_000
+"""Samples of one prompt; beyond it a mistake is more likely than a wish."""
 SHOWN_VALUE = 60
 """Characters of a wrong value that a message shows."""
 

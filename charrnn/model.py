@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from charrnn.config import (
+    MAX_NUM,
     ExportFormat,
     OnUnknown,
     SamplingConfig,
@@ -240,7 +241,7 @@ class CharModel:
             UnknownCharacterError: the prompt has unknown characters, and they are refused.
         """
         config = _sampling_config(locals())
-        count = 1 if num is None else _count("num", num, 1)
+        count = 1 if num is None else _count("num", num, 1, most=MAX_NUM)
         start = self.start(prompt, after=after, on_unknown=on_unknown)
         requests = (Request(start, prompt, config.temperature, k) for k in range(count))
         samples = list(self.sample_requests(requests, config))

@@ -113,7 +113,7 @@ def test_a_place_in_a_text_belongs_to_its_model(model):
     assert len("".join(model.stream(index=2**63 - 1, length=3))) == 3
 
 
-@pytest.mark.parametrize("num", [0, -3, 1.0, "2", True])
+@pytest.mark.parametrize("num", [0, -3, 1.0, "2", True, 10**30])
 def test_a_wrong_number_of_samples(model, num):
     with pytest.raises(ConfigError, match=r"^num must be "):
         model.sample(num=num, length=1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import charrnn.cli.options as options
 from charrnn.cli.options import option, output, with_settings
-from charrnn.config import DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
+from charrnn.config import MAX_NUM, DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
 from charrnn.errors import CharRNNError, ConfigError, ModelFileError, UnknownCharacterError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from charrnn.sampling.writer import Request, Sample, Start
 
 SampleFormat = Literal["text", "jsonl"]
-MAX_NUM = 1_000_000
-"""Samples of one prompt; beyond it a mistake is more likely than a wish."""
 PATIENCE = 200
 """Samples in a row that are dropped before `--unique` or `--new-only` gives up."""
 ROUND = 64
