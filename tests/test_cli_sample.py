@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import CHARACTERS, TINY_RUN
 
-from charrnn.cli.sample import MAX_NUM, _Draw, _Prompts
-from charrnn.config import SamplingConfig, TextConfig
+from charrnn.cli.drawing import Draw, Prompts
+from charrnn.config import MAX_NUM, SamplingConfig, TextConfig
 from charrnn.corpus import sources
 from charrnn.display.sample import show_samples, show_stream, tell_blank
 from charrnn.model import CharModel
@@ -95,8 +95,8 @@ class Endless:
 
 @pytest.mark.parametrize("unique", [False, True])
 def test_prompts_are_read_as_they_are_drawn(tiny_model, unique):
-    draw = _Draw(CharModel(tiny_model), SamplingConfig(length=2, seed=1), [1.0], 1, "error")
-    given = _Prompts("", Endless(), Path("-"))
+    draw = Draw(CharModel(tiny_model), SamplingConfig(length=2, seed=1), [1.0], 1, "error")
+    given = Prompts("", Endless(), Path("-"))
     samples = draw.samples(given, None, new_only=False, unique=unique)
     found = [sample.index for sample, _ in itertools.islice(samples, 3)]
     assert found == [0, MAX_NUM, 2 * MAX_NUM]
