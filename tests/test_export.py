@@ -15,8 +15,8 @@ import texts
 
 import charrnn
 from charrnn.errors import ConfigError
+from charrnn.export import heat, weights
 from charrnn.export import page as pages
-from charrnn.export import weights
 from charrnn.export.files import write_export
 from charrnn.model import CharModel
 from charrnn.storage.model_file import SavedModel, save_model
@@ -132,7 +132,7 @@ def test_a_page_asks_nobody_and_shows_no_path(tmp_path):
 
 @pytest.mark.parametrize("name", [*pages.WORKER, "page.js", "heat.js"])
 def test_the_scripts_fit_into_a_page(name):
-    assert "</" not in pages.asset(name).replace("</b>", "")
+    assert "</" not in pages.asset(name)
     assert "<!--" not in pages.asset(name)
 
 
@@ -151,6 +151,12 @@ def test_what_the_page_says_of_a_model():
             weights=saved.weights,
         )
         assert pages.about(bare).endswith(" weights.")
+
+
+def test_the_scripts_have_the_levels_of_the_colours():
+    script = pages.asset("heat.js")
+    assert f"const LEVELS_PER_BIT = {heat.LEVELS_PER_BIT};" in script
+    assert f"const TOP_BITS = {heat.TOP_BITS};" in script
 
 
 # arrays for other programs
@@ -261,7 +267,7 @@ def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
         ((*model, "-o", "page.html"), "--out names page.html, which exists"),
         ((*model, "-o", "."), "--out names a folder"),
         ((*model, "-o", tiny_model_path, "--force"), "--out names the model itself"),
-        ((*model, "-o", "page.html/x.html"), "page.html"),
+        ((*model, "-o", "page.html/x.html"), "not a directory"),
         ((*model, "-o", "page.html", "--force", "--text", "page.html"), "which --text reads"),
         ((*model, "-o", "run/model.safetensors", "--force"), "in the directory of a run"),
         ((*model, "-o", "run/page.html"), "in the directory of a run"),
@@ -273,7 +279,7 @@ def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
         ((*model, "--format", "pdf"), "pdf"),
     ):
         result = charrnn("export", *given)
-        assert result.code in (1, 2)
+        assert result.code == (1 if said in ("nowhere", "not a directory") else 2)
         assert said in result.err.splitlines()[-1]
     assert (tmp_path / "page.html").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "page.html", "run"]

@@ -16,7 +16,7 @@ from charrnn.export.weights import record
 from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.reading import require_possible
-from charrnn.storage.runs import RunDirectory
+from charrnn.storage.runs import RunDirectory, slug
 
 
 def write_export(
@@ -72,7 +72,7 @@ def destination(
         ConfigError: it must not be written.
     """
     if out is None:
-        out = Path(f"{_slug(name_of(saved))}.{format}")
+        out = Path(f"{slug(name_of(saved))}.{format}")
     require_possible(out, "out")
     if out.is_dir():
         raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
@@ -116,9 +116,3 @@ def name_of(saved: SavedModel) -> str:
     corpus = saved.training.get("corpus")
     name = corpus.get("name") if isinstance(corpus, dict) else None
     return name if isinstance(name, str) and name else "charrnn"
-
-
-def _slug(name: str) -> str:
-    """Return a name that is safe as a file's."""
-    kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.")
-    return kept[:60] or "charrnn"

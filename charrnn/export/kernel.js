@@ -16,14 +16,12 @@ const integer = (n) => [I32_CONST, n]; // below 64
 const advance = (local, by) => [...get(local), ...by, I32_ADD, ...set(local)];
 
 const simd = (op, ...more) => [0xfd, ...unsigned(op), ...more];
-const float4 = (value) => {
-  const bytes = new Uint8Array(Float32Array.of(value).buffer);
+const constant4 = (array) => {
+  const bytes = new Uint8Array(array.buffer);
   return simd(0x0c, ...bytes, ...bytes, ...bytes, ...bytes);
 };
-const int4 = (value) => {
-  const bytes = new Uint8Array(Int32Array.of(value).buffer);
-  return simd(0x0c, ...bytes, ...bytes, ...bytes, ...bytes);
-};
+const float4 = (value) => constant4(Float32Array.of(value));
+const int4 = (value) => constant4(Int32Array.of(value));
 const load4 = simd(0x00, 2, 0);
 const store4 = simd(0x0b, 2, 0);
 const lane = (k) => simd(0x1f, k);

@@ -171,17 +171,6 @@ const tasks = {
     }
     send({ characters });
   },
-
-  /** Logits after each id, for a test of this page. */
-  async logits({ ids }, isCurrent, send) {
-    network.begin();
-    const rows = [Array.from(network.logits)];
-    for (const id of ids) {
-      network.step(id);
-      rows.push(Array.from(network.logits));
-    }
-    send({ logits: rows });
-  },
 };
 
 onmessage = async ({ data }) => {

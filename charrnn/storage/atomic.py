@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +43,10 @@ def atomic_writer(path: Path, *, follow_links: bool = False) -> Iterator[BinaryI
                     yield file
                 return
             remove_temporary_files(path.parent)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # the folder is a file
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
         handle, name = _temporary_file(path.parent)
         try:
             with os.fdopen(handle, "wb") as file:

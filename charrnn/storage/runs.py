@@ -244,7 +244,7 @@ def new_run(corpus_name: str, *, out: Path | None = None, name: str | None = Non
         return _claim_new(path)
     runs_under(DEFAULT_ROOT)  # or it can hold none, whatever they are called
     _sweep(DEFAULT_ROOT)
-    stem = _slug(corpus_name)
+    stem = slug(corpus_name)
     number = 1
     while True:
         path = DEFAULT_ROOT / (stem if number == 1 else f"{stem}-{number}")
@@ -424,8 +424,8 @@ def _named_path(out: Path | None, name: str | None) -> Path:
     return DEFAULT_ROOT / name
 
 
-def _slug(name: str) -> str:
-    """Make a corpus name safe as a directory name."""
+def slug(name: str) -> str:
+    """Make a corpus name safe as the name of a file or directory."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")
     return safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "run"
 
