@@ -154,26 +154,6 @@ def validation_note(saved: ModelRecord) -> str:
     return ""
 
 
-def texts_of(saved: ModelRecord) -> str:
-    """Return the names of the texts that the models of a merged one were trained on."""
-    try:
-        parts = islice(_parts(saved.training), MAX_MEMBERS)
-        names = dict.fromkeys(str(part["corpus"]["name"]) for part in parts)
-    except UNREADABLE:
-        return ""
-    return ", ".join(names)
-
-
-def _parts(training: Record) -> Iterator[Record]:
-    """Yield the records of the models that were merged, each with its text."""
-    for part in training.get("merged") or ():
-        known = {"corpus": training.get("corpus"), **part}
-        if "merged" in part:
-            yield from _parts(known)
-        else:
-            yield known
-
-
 def _readable(
     rows: Callable[[Record, Unit], Iterable[Row]], training: Record, unit: Unit
 ) -> list[Row]:
