@@ -83,7 +83,7 @@ def test_a_model_that_overfits_is_made_less_confident(prepare, at_the_end_only, 
     assert saved.training["temperature"] == finished.temperature
     assert saved.training["val_loss_nats"] == finished.val_loss
     assert before.training["temperature"] == 1
-    show_info(trainer.run_directory.model, saved)
+    show_info(trainer.run_directory.model, saved, None)
     shown = " ".join(capsys.readouterr().out.split())
     assert f"calibration temperature {finished.temperature:.3f}," in shown
     model = api.load(trainer.run_directory.model)

@@ -25,9 +25,10 @@ from charrnn.cli.info import info
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.display.format import size
 from charrnn.display.format import verdict as sentence
-from charrnn.display.info import show_info, texts_of, validation_note
+from charrnn.display.info import show_info, validation_note
 from charrnn.errors import RunError
 from charrnn.events import Verdict
+from charrnn.storage.listing import surroundings, texts_of
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.runs import RunDirectory
 from charrnn.training import machine
@@ -174,7 +175,7 @@ def saved(vocabulary, training=None, text=None, **shape):
 
 
 def rows_of(model, capsys):
-    show_info(Path("model"), model)
+    show_info(Path("model"), model, None)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -243,7 +244,7 @@ def test_a_record_may_be_anything(capsys, tmp_path, name, value):
         bad = saved(Vocabulary("ab"), training)
         for path in (tmp_path / "model.safetensors", tmp_path / "last.safetensors"):
             save_model(path, bad)
-        show_info(tmp_path / "model.safetensors", bad)
+        show_info(tmp_path / "model.safetensors", bad, surroundings(tmp_path / "model.safetensors"))
         out = capsys.readouterr().out
         assert "parameters" in out
         assert "last model" in out
@@ -272,9 +273,9 @@ VALUES = st.recursive(
 def test_a_record_may_be_anything_at_any_depth(training):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        show_info(Path("model"), saved(Vocabulary("ab"), training))
+        show_info(Path("model"), saved(Vocabulary("ab"), training), None)
     assert "parameters" in out.getvalue()
-    assert isinstance(texts_of(saved(Vocabulary("ab"), training)), str)
+    assert isinstance(texts_of(training), str)
 
 
 LONG = {"name": "a text " * 12, "n_chars": 3, "sha256": "0" * 64}
@@ -282,7 +283,7 @@ LONG = {"name": "a text " * 12, "n_chars": 3, "sha256": "0" * 64}
 
 def test_in_a_pipe_nothing_is_broken_or_padded(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "30")
-    show_info(Path("long name " * 20), saved(Vocabulary("ab"), {"corpus": LONG}))
+    show_info(Path("long name " * 20), saved(Vocabulary("ab"), {"corpus": LONG}), None)
     lines = capsys.readouterr().out.splitlines()
     assert "file           " + "long name " * 20 in [line + " " for line in lines]
     assert "sha256         " + "0" * 64 in lines
@@ -293,7 +294,7 @@ def test_on_a_terminal_values_are_broken_between_words(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
-    show_info(Path("model"), saved(Vocabulary("ab"), {"corpus": LONG}))
+    show_info(Path("model"), saved(Vocabulary("ab"), {"corpus": LONG}), None)
     lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
     begin = lines.index("corpus         a text a text a text a text a text")
     assert lines[begin + 1] == "               a text a text a text a text a text"
@@ -326,11 +327,11 @@ def part(seed, text="t", **more):
 
 def test_a_merged_model_names_its_texts(capsys):
     model = merged_from(part(1), part(2), {"merged": [part(1, "u"), part(2)]})
-    assert texts_of(model) == "t, u"
+    assert texts_of(model.training) == "t, u"
     assert "t, seed 1, step 3, validation 1.500 nats/char" in rows_of(model, capsys)
     shared = [{k: v for k, v in part(seed).items() if k != "corpus"} for seed in (1, 2)]
-    assert texts_of(merged_from(*shared, corpus=part(1)["corpus"])) == "t"
-    assert texts_of(saved(Vocabulary("ab"))) == ""
+    assert texts_of(merged_from(*shared, corpus=part(1)["corpus"]).training) == "t"
+    assert texts_of({}) == ""
 
 
 @pytest.mark.parametrize(
@@ -355,7 +356,7 @@ def test_a_damaged_model_beside_a_good_one_is_told(capsys, tmp_path):
     good = saved(Vocabulary("ab"), {"step": 3, "val_loss_nats": 1.5})
     save_model(tmp_path / "model.safetensors", good)
     (tmp_path / "last.safetensors").write_bytes(b"damaged")
-    show_info(tmp_path / "model.safetensors", good)
+    show_info(tmp_path / "model.safetensors", good, surroundings(tmp_path / "model.safetensors"))
     out = " ".join(capsys.readouterr().out.split())
     assert "parameters" in out
     assert "is not a charrnn model" in out
@@ -366,7 +367,7 @@ def test_how_the_run_was_begun_is_shown(capsys, tmp_path):
     save_model(tmp_path / "model.safetensors", model)
     record = {"started": "2026-11-25", "command": "charrnn train 'a b.txt'\x1b[2J"}
     RunDirectory(tmp_path).write_record(record)
-    show_info(tmp_path / "model.safetensors", model)
+    show_info(tmp_path / "model.safetensors", model, surroundings(tmp_path / "model.safetensors"))
     out = " ".join(capsys.readouterr().out.split())
     assert "begun 2026-11-25" in out
     assert "command charrnn train 'a b.txt'" in out

@@ -222,13 +222,6 @@ class TextBatches:
         """Epochs so far."""
         return self.served / len(self.ids)
 
-    @property
-    def steps_per_epoch(self) -> float:
-        """Windows in which the text is read once, about: each segment ends within a window."""
-        whole = len(self.ids) / self.bptt
-        ends = (self._parts + 1) * (self.bptt - 1) / (2 * self.bptt)
-        return (whole + ends) / self.batch_size
-
     def next_window(self) -> Window:
         """Return the next window of every row that this process reads."""
         T = self.bptt

@@ -33,7 +33,8 @@ def info(
         show_system(__version__, this_machine())
         return
     from charrnn.display.info import show_info
+    from charrnn.storage.listing import surroundings
 
     loaded = open_model(chosen)
     assert loaded.path is not None
-    show_info(loaded.path, loaded.saved)
+    show_info(loaded.path, loaded.saved, surroundings(loaded.path))

@@ -163,7 +163,8 @@ def train(
                 is_over = isinstance(event, Finished)
         except KeyboardInterrupt:
             if not is_over:
-                display.show_break(trainer.run_directory)
+                run = trainer.run_directory
+                display.show_break(run.path, run.saved_step, has_model=run.model.exists())
             raise typer.Exit(130) from None
 
 

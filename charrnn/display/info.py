@@ -16,8 +16,8 @@ from charrnn.display.format import UNITS, architecture, count, duration, loss, s
 from charrnn.display.terminal import columns, visible_text, wrapped
 from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
-from charrnn.storage.model_file import ModelRecord, SavedModel, read_model_record
-from charrnn.storage.runs import RunDirectory
+from charrnn.storage.listing import UNREADABLE, Surroundings, parts_of
+from charrnn.storage.model_file import ModelRecord, SavedModel
 from charrnn.training.machine import Machine
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -31,28 +31,20 @@ DOCUMENTS = {
     "blank-line": "separated by blank lines",
     "file": "one in each file",
 }
-UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What reading a record may raise that a stranger has made."""
-
 Row = tuple[str, str]
 Record = Mapping[str, Any]
 
 
-def show_info(path: Path, saved: SavedModel) -> None:
+def show_info(path: Path, saved: SavedModel, run: Surroundings | None) -> None:
     """Print a model's shape, alphabet, training and run to stdout.
 
     Args:
         path: where it was read from.
         saved: the model.
+        run: what stands beside it; None if it is not in a run directory.
     """
-    _show([("file", str(path)), *_model_rows(saved), *_training_rows(saved), *_run_rows(path)])
+    rows = [("file", str(path)), *_model_rows(saved), *_training_rows(saved)]
+    _show([*rows, *(_run_rows(run) if run is not None else ())])
 
 
 def show_system(version: str, machine: Machine) -> None:
@@ -135,7 +127,7 @@ def _training_rows(saved: ModelRecord) -> Iterator[Row]:
 def validation_note(saved: ModelRecord) -> str:
     """Return what the validation of a merged model is worth if its models held out other texts."""
     try:
-        parts = list(islice(_parts(saved.training), MAX_MEMBERS))
+        parts = list(islice(parts_of(saved.training), MAX_MEMBERS))
         texts = {str(part["corpus"]["sha256"]) for part in parts}
         seeds = {str(part["config"]["seed"]) for part in parts}
     except UNREADABLE:
@@ -233,23 +225,16 @@ def _versions(training: Record, unit: Unit) -> Iterator[Row]:
         yield "made by", ", ".join(made_by)
 
 
-def _run_rows(path: Path) -> Iterator[Row]:
+def _run_rows(run: Surroundings) -> Iterator[Row]:
     """Yield how the model's run was begun, and what its other model is: the last, or the best."""
-    run = RunDirectory(path.parent)
-    others = {run.model: ("last model", run.last), run.last: ("best model", run.model)}
-    if path not in others:
+    yield from _readable(_begun, run.record, "char")
+    if run.other is None:
         return
-    yield from _readable(_begun, run.read_record(), "char")
-    label, other = others[path]
-    if not other.exists():
-        return
-    yield label, str(other)
-    try:
-        found = read_model_record(other)
-    except ModelFileError as error:
-        yield "", str(error)
-    else:
-        yield "", ", ".join(_standing(found.training, found.vocabulary.unit))
+    yield f"{run.which} model", str(run.other)
+    if isinstance(run.found, ModelFileError):
+        yield "", str(run.found)
+    elif run.found is not None:
+        yield "", ", ".join(_standing(run.found.training, run.found.vocabulary.unit))
 
 
 def _begun(record: Record, unit: Unit) -> Iterator[Row]:

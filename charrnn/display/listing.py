@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from charrnn.display.info import texts_of
 from charrnn.display.records import Records
 from charrnn.display.terminal import columns as columns_of
 from charrnn.display.terminal import visible_text
-from charrnn.errors import ModelFileError
-from charrnn.storage.listing import SHOWN_CHARACTERS, RunSummary
-from charrnn.storage.model_file import read_model_record
-from charrnn.storage.runs import RunDirectory
+from charrnn.storage.listing import RunSummary
 
 GAP = "  "
 """Between columns."""
@@ -29,7 +25,6 @@ def show_runs(runs: Sequence[RunSummary], output: str) -> None:
         runs: what there is.
         output: table, tsv or jsonl.
     """
-    runs = [run if run.text else replace(run, text=_texts(run)) for run in runs]
     if output != "table":
         records = Records(as_json=output == "jsonl")
         for run in runs:
@@ -89,12 +84,3 @@ def _loss(run: RunSummary) -> str:
 
 def _bits(run: RunSummary) -> str:
     return "" if run.bits_per_char is None else f"{run.bits_per_char:.3f}"
-
-
-def _texts(run: RunSummary) -> str:
-    """Return what a merged model has read; nothing of any other one."""
-    try:
-        record = read_model_record(RunDirectory(run.path).model)
-    except ModelFileError:
-        return ""
-    return texts_of(record)[:SHOWN_CHARACTERS]

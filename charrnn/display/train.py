@@ -6,6 +6,7 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypeVar, cast
 
@@ -27,7 +28,6 @@ from charrnn.display.format import (
     verdict,
 )
 from charrnn.display.terminal import line_starts, pasted, terminal_text, visible_text, wrapped
-from charrnn.storage.runs import RunDirectory
 from charrnn.vocab import FIRST_CHARACTER_ID
 
 SHOWN_UNKNOWN = 0.01
@@ -255,17 +255,20 @@ class TrainingDisplay:
             more, option = _as_long(event)
             self._line(f"To train it for another {more}: {pasted(again + option)}")
 
-    def show_break(self, run: RunDirectory) -> None:
-        """Show what a second Ctrl-C, which ends a run at once, has left."""
-        if not run.is_resumable:
+    def show_break(self, run: Path, step: int | None, *, has_model: bool) -> None:
+        """Show what a second Ctrl-C, which ends a run at once, has left.
+
+        Args:
+            run: its directory.
+            step: of the state that was saved; None if none was.
+            has_model: whether a model was.
+        """
+        if step is None:
             self._line("Stopped at once, before anything was saved.")
             return
-        schedule = run.resume_record().get("schedule")
-        step = schedule.get("step") if isinstance(schedule, dict) else None
-        saved = f" at step {step:,}" if isinstance(step, int) else ""
-        model = "the best model until then" if run.model.exists() else "no model yet"
-        self._line(f"Stopped at once: what was saved{saved} is kept, with {model}.")
-        again = ["charrnn", "train", "--resume", "--out", str(run.path)]
+        model = "the best model until then" if has_model else "no model yet"
+        self._line(f"Stopped at once: what was saved at step {step:,} is kept, with {model}.")
+        again = ["charrnn", "train", "--resume", "--out", str(run)]
         self._line(f"To continue from there: {pasted(again)}")
 
     def _warnings(self, event: events.Event) -> Iterator[str]:

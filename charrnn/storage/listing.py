@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from charrnn.config import Unit
+from charrnn.config import MAX_MEMBERS, Unit
 from charrnn.errors import ModelFileError, RunError
 from charrnn.storage.model_file import ModelRecord, read_model_record
 from charrnn.storage.runs import DEFAULT_ROOT, RunDirectory, runs_under
 
 SHOWN_CHARACTERS = 200
 """Of a text in a record, which may be anything."""
+UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a record may raise that a stranger has made."""
 RunState = Literal["finished", "interrupted", "running", "damaged"]
 
 
@@ -25,7 +36,7 @@ class RunSummary:
 
     path: Path
     text: str
-    """Name of the text; empty if it is not known."""
+    """Name of the text, of a merged model the names of all; empty if it is not known."""
     started: str
     """Date and time, ISO 8601; of a run without a record, when it was last written to."""
     val_loss: float | None
@@ -76,7 +87,7 @@ def _summary(run: RunDirectory) -> RunSummary:
     is_validated = val_loss is not None
     return RunSummary(
         path=run.path,
-        text=_text(record.get("text")) or _text(named),
+        text=_text(record.get("text")) or _text(named) or _text(texts_of(training)),
         started=_text(record.get("started")) or _last_written(run),
         val_loss=val_loss,
         train_loss=None if is_validated else _number(training.get("train_loss_nats")),
@@ -85,6 +96,56 @@ def _summary(run: RunDirectory) -> RunSummary:
         members=None if model is None else model.config.members,
         state="running" if run.is_running else state,
     )
+
+
+class Surroundings(NamedTuple):
+    """What stands beside a model in its run directory.
+
+    Attributes:
+        record: `run.json`; empty without one.
+        which: what the run's other model is, `last` or `best`.
+        other: its file; None if there is none.
+        found: what it says of itself, or why it cannot be read.
+    """
+
+    record: Mapping[str, Any]
+    which: str
+    other: Path | None
+    found: ModelRecord | ModelFileError | None
+
+
+def surroundings(path: Path) -> Surroundings | None:
+    """Return what stands beside a model; None if it is not in a run directory."""
+    run = RunDirectory(path.parent)
+    others = {run.model: ("last", run.last), run.last: ("best", run.model)}
+    if path not in others:
+        return None
+    which, other = others[path]
+    if not other.exists():
+        return Surroundings(run.read_record(), which, None, None)
+    try:
+        return Surroundings(run.read_record(), which, other, read_model_record(other))
+    except ModelFileError as error:
+        return Surroundings(run.read_record(), which, other, error)
+
+
+def parts_of(training: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of the models that were merged into one, each with its text."""
+    for part in training.get("merged") or ():
+        known = {"corpus": training.get("corpus"), **part}
+        if "merged" in part:
+            yield from parts_of(known)
+        else:
+            yield known
+
+
+def texts_of(training: Mapping[str, Any]) -> str:
+    """Return the names of the texts that the models of a merged one were trained on."""
+    try:
+        parts = itertools.islice(parts_of(training), MAX_MEMBERS)
+        return ", ".join(dict.fromkeys(str(part["corpus"]["name"]) for part in parts))
+    except UNREADABLE:
+        return ""
 
 
 def _last_written(run: RunDirectory) -> str:

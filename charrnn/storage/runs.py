@@ -147,6 +147,13 @@ class RunDirectory:
         except (OSError, ValueError):
             return {}
 
+    @property
+    def saved_step(self) -> int | None:
+        """Step of the state that the run can be resumed from; None if there is none."""
+        schedule = self.resume_record().get("schedule") if self.is_resumable else None
+        step = schedule.get("step") if isinstance(schedule, dict) else None
+        return step if isinstance(step, int) else None
+
     def write_record(self, record: Mapping[str, Any]) -> None:
         """Write what is known when the run begins: versions, date, command, name of the text.
 
