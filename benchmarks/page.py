@@ -18,7 +18,6 @@ import numpy as np
 from playwright.sync_api import sync_playwright
 
 from charrnn.config import ModelConfig
-from charrnn.export.files import write_export
 from charrnn.model import CharModel
 from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import EOS_ID, Vocabulary
@@ -54,7 +53,7 @@ def main() -> None:
         )
         for name, shape in SHAPES.items():
             model = make(*shape)
-            path = write_export(model.saved, Path(folder) / f"{shape}.html")
+            path = model.export(Path(folder) / f"{shape}.html")
             tab = browser.new_page()
             tab.goto(path.as_uri())
             tab.wait_for_selector("#settings:not([disabled])")

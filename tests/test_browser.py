@@ -12,7 +12,6 @@ import pytest
 import reference
 
 from charrnn.config import TextConfig
-from charrnn.export.files import write_export
 from charrnn.model import CharModel
 from charrnn.rng import stream_keys, uniforms
 from charrnn.storage.model_file import SavedModel
@@ -152,7 +151,7 @@ def show(browser, tmp_path):
 
     def open_page(model, name="page", **how):
         how = {"precision": "float32", **how}
-        path = write_export(model.saved, tmp_path / f"{name}.html", **how)
+        path = model.export(tmp_path / f"{name}.html", **how)
         opened.append(Page(browser, path))
         return opened[-1]
 

@@ -208,13 +208,18 @@ def test_batches_are_resumable(lengths, batch_size, bptt, taken):
             np.testing.assert_array_equal(a, b)
 
 
-def test_an_epoch_has_as_many_steps_as_it_says():
+def epoch_of(batches):
+    """Yield the windows of one epoch."""
+    while batches.epoch < 1:
+        yield batches.next_window()
+
+
+def test_an_epoch_ends_with_its_last_window():
     ids, spans = corpus_of([3, 40, 8, 8, 70, 2, 1, 9, 33])
     batches = DocumentBatches(
         ids, blocks=1, spans=lambda _: spans, n_ids=len(ids), batch_size=3, bptt=8
     )
-    for _ in range(batches.steps_per_epoch):
-        batches.next_window()
+    assert sum(window.n_targets for window in epoch_of(batches)) == len(ids)
     assert batches.epoch == 1
 
 
@@ -225,8 +230,7 @@ def test_unk_is_shown_but_never_asked_for():
         unknown_rate=0.3,
     )  # fmt: skip
     hidden = total = 0
-    for _ in range(batches.steps_per_epoch):
-        window = batches.next_window()
+    for window in epoch_of(batches):
         assert UNK_ID not in window.targets_BT
         hidden += (window.inputs_BT == UNK_ID).sum()
         total += window.inputs_BT.size
@@ -241,7 +245,7 @@ def test_little_is_padded_on_a_realistic_mix():
     batches = DocumentBatches(
         ids, blocks=1, spans=lambda _: spans, n_ids=len(ids), batch_size=32, bptt=32
     )
-    computed = sum(batches.next_window().targets_BT.size for _ in range(batches.steps_per_epoch))
+    computed = sum(window.targets_BT.size for window in epoch_of(batches))
     assert 1 - batches.served / computed < 0.15
 
 

@@ -17,7 +17,6 @@ import charrnn
 from charrnn.errors import ConfigError
 from charrnn.export import heat, weights
 from charrnn.export import page as pages
-from charrnn.export.files import write_export
 from charrnn.model import CharModel
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import ByteVocabulary, Vocabulary
@@ -171,9 +170,9 @@ def test_archives_and_json_have_the_model_exactly(tmp_path, members, byte):
         "vocabulary": saved.vocabulary.to_dict(),
         "text": saved.text.to_dict(),
     }
-    archive = np.load(write_export(saved, tmp_path / "a.npz", format="npz"))
+    archive = np.load(CharModel(saved).export(tmp_path / "a.npz", format="npz"))
     assert json.loads(archive["charrnn"].tobytes()) == expected
-    document = json.loads(write_export(saved, tmp_path / "a.json", format="json").read_text())
+    document = json.loads(CharModel(saved).export(tmp_path / "a.json", format="json").read_text())
     arrays = document.pop("arrays")
     assert document == expected
     assert set(archive) - {"charrnn"} == set(arrays) == set(saved.weights)
@@ -189,14 +188,14 @@ def test_nothing_is_written_over_unasked(tmp_path):
     saved, out = make(), tmp_path / "page.html"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="which exists") as caught:
-        write_export(saved, out)
+        CharModel(saved).export(out)
     assert caught.value.field == "out"
     assert out.read_text() == "mine"
-    assert write_export(saved, out, force=True) == out
+    assert CharModel(saved).export(out, force=True) == out
     assert out.read_text().startswith("<!DOCTYPE html>")
     for wrong in (tmp_path, out):
         with pytest.raises(ConfigError, match=r"a folder|the model itself"):
-            write_export(saved, wrong, path=out, force=True)
+            CharModel(saved, out).export(wrong, force=True)
 
 
 def test_a_page_beyond_all_measure_is_refused(monkeypatch, tmp_path):
@@ -215,7 +214,7 @@ def test_a_page_beyond_all_measure_is_refused(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["songs", "../../etc/x", "a b/ü", "", None, "." * 9, "x" * 500])
 def test_the_file_is_named_after_the_text(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    out = write_export(make(corpus=name), None)
+    out = CharModel(make(corpus=name)).export(None)
     assert [path.name for path in tmp_path.iterdir()] == [str(out)]
     if name == "songs":
         assert str(out) == "songs.html"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -82,17 +81,6 @@ class DocumentBatches:
     def epoch(self) -> float:
         """Epochs so far."""
         return self.served / self._n_ids
-
-    @cached_property
-    def steps_per_epoch(self) -> int:
-        """Windows in which every document is read once."""
-        return sum(
-            len(kinds)
-            for kinds, _, _ in (
-                _layout(self._spans(block), self.batch_size, self.bptt)
-                for block in range(self._blocks)
-            )
-        )
 
     def next_window(self) -> Window:
         """Return the next window."""

@@ -23,27 +23,17 @@ def write_export(
     saved: SavedModel,
     out: Path | None,
     *,
-    path: Path | None = None,
-    format: ExportFormat = "html",
-    title: str | None = None,
-    prompt: str = "",
-    precision: StoredPrecision = "float16",
-    force: bool = False,
+    path: Path | None,
+    format: ExportFormat,
+    title: str | None,
+    prompt: str,
+    precision: StoredPrecision,
+    force: bool,
 ) -> Path:
-    """Write a model for others.
+    """Write a model for others and return the file; see `CharModel.export`.
 
     Args:
-        saved: the model.
-        out: the file; by default named after the training text, in the current folder.
         path: where the model came from, which is never written over.
-        format: what to write.
-        title: of the page; by default the name of the training text.
-        prompt: what stands in the page's field for the beginning of a text.
-        precision: of the page's weights.
-        force: replace an existing file.
-
-    Returns:
-        The file written.
 
     Raises:
         ConfigError: the file exists, or the page would be too large.
