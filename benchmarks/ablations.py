@@ -179,6 +179,7 @@ def prepare(corpus: Corpus, change: Change, base: dict[str, Any], seed: int) -> 
     learner = Learner(corpus, model, training)
     learner.settle_dtype()
     network = learner.network.members[0]
+    assert isinstance(network, CharNetwork)
     for k, layer in enumerate(network.layers):
         if change.layer is not None and (k or change.layer is not Residual):
             variant = change.layer(layer.input_size, layer.hidden_size)
@@ -196,6 +197,7 @@ def prepare(corpus: Corpus, change: Change, base: dict[str, Any], seed: int) -> 
 def train(learner: Learner, change: Change, characters: float, seed: int) -> CharNetwork:
     """Read so many characters, and return the network that counts."""
     network, rng = learner.network.members[0].train(), np.random.default_rng(seed)
+    assert isinstance(network, CharNetwork)
     mean = copy.deepcopy(network)
     step, done = 0, 0.0
     while done < 1:

@@ -120,6 +120,7 @@ def train(
     num_layers: int | None = None,
     embedding_size: int | None = None,
     members: int | None = None,
+    bidirectional: bool | None = None,
     time_s: float | None = None,
     epochs: float | None = None,
     steps: int | None = None,

@@ -41,6 +41,8 @@ refused."""
 MAX_LAYERS = 64
 """A deeper stack does not learn, and a damaged file must not make us build one."""
 MAX_MEMBERS = 64
+REVERSE = "reverse."
+"""What the names of the arrays begin with that read a text from right to left."""
 MAX_WIDTH = 1 << 16
 MAX_COUNT = 10**12
 """Of steps and characters: more than any machine gets through."""
@@ -226,6 +228,10 @@ class ModelConfig(_Config):
     members: int = setting(
         1, "Ensemble members: networks trained side by side, whose mean logits are the model's."
     )
+    bidirectional: bool = setting(
+        False,
+        "Read each text from both sides, to fill gaps (charrnn fill); such a model cannot write.",
+    )
 
     def _check(self) -> None:
         self._within(3, MAX_COUNT, "vocab_size")
@@ -240,10 +246,13 @@ class ModelConfig(_Config):
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-ready dict; a single network's has no `members`."""
+        """Return the fields as a JSON-ready dict, `members` and `bidirectional` where they say more
+        than that there is one network, which reads from left to right."""
         values = super().to_dict()
         if self.members == 1:
             del values["members"]
+        if not self.bidirectional:
+            del values["bidirectional"]
         return values
 
     @classmethod
@@ -253,7 +262,9 @@ class ModelConfig(_Config):
         Raises:
             ConfigError: a field is missing, unknown, of the wrong type or out of range.
         """
-        return super().from_dict({"members": 1, **values} if isinstance(values, dict) else values)
+        if isinstance(values, dict):
+            values = {"members": 1, "bidirectional": False, **values}
+        return super().from_dict(values)
 
     @property
     def gates(self) -> int:
@@ -270,8 +281,9 @@ class ModelConfig(_Config):
         """Name and shape of every array of the model, in the order of the data flow.
 
         Gates are stacked in torch's order: LSTM input, forget, cell, output; GRU reset,
-        update, new. An ensemble's arrays have a leading axis of its members. The file, the
-        NumPy engine and the torch network all follow this table.
+        update, new. An ensemble's arrays have a leading axis of its members. A bidirectional
+        network has all arrays twice, those that read from right to left as `reverse.…`. The file,
+        the NumPy engine and the torch network all follow this table.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
@@ -284,6 +296,8 @@ class ModelConfig(_Config):
             shapes[f"layers.{layer}.bias_hh"] = (rows,)
         shapes["output.weight"] = (self.vocab_size, self.hidden_size)
         shapes["output.bias"] = (self.vocab_size,)
+        if self.bidirectional:
+            shapes |= {f"{REVERSE}{name}": shape for name, shape in shapes.items()}
         if self.members == 1:
             return shapes
         return {name: (self.members, *shape) for name, shape in shapes.items()}

@@ -21,17 +21,19 @@ from charrnn.config import (
     shown,
     typed,
 )
+from charrnn.engine.bidirectional import BidirectionalEngine
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
 from charrnn.normalize import normalize
 from charrnn.sampling.batch import sample_batch
+from charrnn.sampling.fill import Filler, Filling, GapText
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, Sample, Start, read_prompt
 from charrnn.scoring.batch import score_many
 from charrnn.scoring.details import CharScore, char_scores
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer, score_pieces
-from charrnn.storage.model_file import SavedModel
+from charrnn.scoring.scorer import BothSidesScorer, Scorer, score_pieces
+from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.vocab import Ids, encode_known
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ if TYPE_CHECKING:
         seed: int | None
 
 
+BEAM = 64
+"""Fillings that the search for the best ones keeps from gap to gap."""
+MAX_BEAM = 10_000
 REQUESTS = 4096
 """Samples drawn together; those that end before the first of them wait for it in memory."""
 
@@ -80,14 +85,25 @@ class CharModel:
         parts = [
             f"{config.cell.upper()} {config.num_layers} x {config.hidden_size}",
             *([f"{config.members} members"] if config.members > 1 else []),
+            *(["bidirectional"] if config.bidirectional else []),
             "bytes" if is_bytes else f"{len(vocabulary.characters)} characters",
         ]
         return f"<CharModel {', '.join(parts)}>"
 
     @cached_property
     def engine(self) -> Engine:
-        """The NumPy engine with this model's weights."""
+        """The NumPy engine with this model's weights.
+
+        Raises:
+            ConfigError: the model is bidirectional.
+        """
+        require_one_way(self.saved)
         return Engine(self.saved.config, self.saved.weights)
+
+    @cached_property
+    def bidirectional_engine(self) -> BidirectionalEngine:
+        """The same for a bidirectional model."""
+        return BidirectionalEngine(self.saved.config, self.saved.weights)
 
     @property
     def ends_count(self) -> bool:
@@ -268,6 +284,65 @@ class CharModel:
         stop = tuple(normalize(text, self.saved.text.normalize) for text in config.stop)
         return dataclasses.replace(config, stop=stop)
 
+    # filling gaps
+
+    @named_keywords
+    def fill(
+        self,
+        text: str,
+        *,
+        gap: str = "_",
+        top: int = 5,
+        beam: int = BEAM,
+        num: int | None = None,
+        on_unknown: OnUnknown = "unk",
+        temperature: float = SamplingConfig.temperature,
+        top_k: int = SamplingConfig.top_k,
+        top_p: float = SamplingConfig.top_p,
+        min_p: float = SamplingConfig.min_p,
+        seed: int | None = None,
+    ) -> list[Filling]:
+        """Return fillings for the gaps of a text; the model must be bidirectional.
+
+        Args:
+            text: in which each missing character is marked; in a byte model, each missing byte.
+            gap: the mark.
+            top: number of the most probable fillings to return, the best first.
+            beam: fillings that the search keeps from gap to gap.
+            num: return this many random fillings instead, by Gibbs sampling.
+            on_unknown: characters the model has never seen are read as UNK (`unk`), left out
+                (`skip`), or refused (`error`).
+            temperature: of random fillings, as the rest; see `stream`.
+            top_k: keep the k most probable characters.
+            top_p: keep the fewest characters whose probabilities sum to p.
+            min_p: keep characters at least p times as probable as the most probable.
+            seed: of the random numbers; a fresh one when None.
+
+        Raises:
+            ConfigError: an argument is wrong, the text has no gap or nothing else, or the model
+                reads from left to right only.
+            UnknownCharacterError: the text has unknown characters, and they are refused.
+        """
+        _check(text=(text, str), gap=(gap, str), on_unknown=(on_unknown, OnUnknown))
+        if not self.saved.config.bidirectional:
+            raise ConfigError(
+                "the model reads from left to right only, and a gap is filled from both sides: "
+                "train one with --bidirectional"
+            )
+        gaps = GapText(text, gap, self.saved, on_unknown)
+        filler = Filler(self.bidirectional_engine, self.saved.vocabulary)
+        top, beam = _count("top", top, 1, MAX_BEAM), _count("beam", beam, 1, MAX_BEAM)
+        if num is None:
+            return filler.best(gaps, top=top, beam=beam)
+        config = SamplingConfig(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            seed=fresh_seed() if seed is None else seed,
+        )
+        return filler.draw(gaps, config, num=_count("num", num, 1, MAX_BEAM))
+
     # scoring
 
     @named_keywords
@@ -282,11 +357,28 @@ class CharModel:
                 UNK (`unk`), left out (`skip`), or refused (`error`).
             context: text before each text, read but not scored.
 
+        A bidirectional model predicts each character from all the others, and no ends: the sum is
+        the pseudo-log-likelihood of the text, not its log-probability.
+
         Raises:
-            ConfigError: an argument is of the wrong type.
+            ConfigError: an argument is of the wrong type, or asks for ends that are not predicted.
             UnknownCharacterError: the context has unknown characters, and they are refused.
         """
         _check(eos=(eos, bool | None), on_unknown=(on_unknown, OnUnknown), context=(context, str))
+        if self.saved.config.bidirectional:
+            if eos:
+                raise ConfigError(
+                    "counts the end of a text, and a bidirectional model predicts none: leave it "
+                    "out",
+                    field="eos",
+                )
+            return BothSidesScorer(
+                self.bidirectional_engine,
+                self.saved.vocabulary,
+                on_unknown=on_unknown,
+                context=context,
+                normalize=self.saved.text.normalize,
+            )
         return Scorer(
             self.engine,
             self.saved.vocabulary,

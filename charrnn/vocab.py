@@ -387,6 +387,45 @@ _BANNED = {
 }
 
 
+def is_utf8(filled: bytes | bytearray) -> bool:
+    """Return whether bytes are whole characters."""
+    try:
+        filled.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_FOLLOWERS = {
+    byte: n
+    for n, low, high in ((1, 0xC2, 0xE0), (2, 0xE0, 0xF0), (3, 0xF0, 0xF5))
+    for byte in range(low, high)
+}
+"""How many bytes follow the first one of a character of several."""
+
+
+def may_follow(written: bytes, room: int) -> NDArray[np.bool_]:
+    """Return which ids of a `ByteVocabulary` may follow, `[V]`, so that whole characters are left.
+
+    Args:
+        written: what stands before, from the beginning of a character.
+        room: bytes that may follow the next one.
+    """
+    open_bytes: list[int] = []
+    for byte in written:
+        open_bytes = [*open_bytes, byte] if open_bytes else [byte]
+        if len(open_bytes) > _FOLLOWERS.get(open_bytes[0], 0):
+            open_bytes = []
+    allowed = np.ones(FIRST_CHARACTER_ID + len(BYTES), np.bool_)
+    allowed[[UNK_ID, EOS_ID, *_BANNED[_utf8_state(open_bytes)]]] = False
+    if open_bytes:
+        allowed &= _FOLLOWERS[open_bytes[0]] - len(open_bytes) <= room
+    else:
+        for byte, needed in _FOLLOWERS.items():
+            allowed[FIRST_CHARACTER_ID + byte] &= needed <= room
+    return allowed
+
+
 def utf8(text: str) -> bytes:
     """Return the UTF-8 bytes of any text, lone surrogates and undecodable bytes included."""
     try:

@@ -21,7 +21,9 @@ from charrnn.config import ModelConfig
 CELLS = ("lstm", "gru", "rnn-tanh", "rnn-relu")
 
 
-def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5, members=1):
+def make_config(
+    cell, *, layers=1, embedding=0, vocab_size=7, hidden=5, members=1, bidirectional=False
+):
     """A small config of one of `CELLS`."""
     name, _, nonlinearity = cell.partition("-")
     return ModelConfig(
@@ -32,6 +34,7 @@ def make_config(cell, *, layers=1, embedding=0, vocab_size=7, hidden=5, members=
         num_layers=layers,
         embedding_size=embedding,
         members=members,
+        bidirectional=bidirectional,
     )
 
 
@@ -122,6 +125,17 @@ def run_ensemble(config, weights, ids):
     outcomes = [run(*member, ids) for member in members(config, weights)]
     mean = sum(logits for logits, _ in outcomes) / config.members
     return mean, [state for _, state in outcomes]
+
+
+def run_both_sides(config, weights, ids):
+    """Return the mean logits `[T, V]` at each place of a text, given all its other characters."""
+    EOS, sums = 1, 0.0
+    for one, arrays in members(config, weights):
+        reverse = {k.removeprefix("reverse."): a for k, a in arrays.items() if "reverse." in k}
+        before, _ = run(one, arrays, [EOS, *ids[:-1]])
+        behind, _ = run(one, reverse, [EOS, *ids[:0:-1]])
+        sums = sums + before + behind[::-1]
+    return sums / config.members
 
 
 def logprobs(logits):

@@ -70,6 +70,7 @@ def test_a_run_needs_nothing_that_the_device_lacks(
     monkeypatch.setattr(trainer_module, "CALIBRATION_CHARS", 100)
     text = NAMES[:400] if documents == "line" else texts.english(900)
     shape = {"cell": cell, "nonlinearity": nonlinearity, "num_layers": 2, "members": members}
+    shape["bidirectional"] = cell == "gru"
     options = {"documents": documents, "val_fraction": 0.4, "clip_value": 0.5, **DROPOUT}
     trainer = prepare(text, steps=2, **SMALL, **shape, **options)
     assert {p.device for p in trainer._learner.network.parameters()} == {DEVICE}
@@ -85,7 +86,9 @@ def evaluate_at(trainer, *steps):
 
 
 @pytest.mark.parametrize("documents", ["none", "line"])
-@pytest.mark.parametrize("options", [{}, DROPOUT | {"members": 2, "clip_value": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, DROPOUT | {"members": 2, "clip_value": 0.5}, {"bidirectional": True}]
+)
 def test_a_step_waits_for_nothing(prepare, strict, monkeypatch, documents, options):
     """The device is asked in reports and evaluations only: what it computes piles up."""
     monkeypatch.setattr(trainer_module, "REPORT_EVERY_S", math.inf)

@@ -42,6 +42,7 @@ RUNS = {
     "stream of three members": {"steps": 24, "members": 3},
     "documents": {"steps": 60, "documents": "line"},
     "documents of two members": {"steps": 60, "documents": "line", "members": 2},
+    "documents from both sides": {"steps": 24, "documents": "line", "bidirectional": True},
     "dropout": {"steps": 24, "dropout": 0.3},
     "more processes than rows": {"steps": 12, "batch_size": 1},
     "a second": {"time_s": 1.5},

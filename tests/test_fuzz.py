@@ -43,6 +43,8 @@ KINDS = {
     "bytes-members-line": {"cell": "lstm", "unit": "byte", "members": 3, "documents": "line"},
     "gru-file-members": {"cell": "gru", "documents": "file", "members": 2, "embedding_size": 2},
     "overflowing": {"cell": "lstm", "scale": 3e38},
+    "both-sides": {"cell": "gru", "bidirectional": True, "documents": "line", "members": 2},
+    "bytes-both-sides": {"cell": "lstm", "bidirectional": True, "unit": "byte"},
 }
 MODELS = [*KINDS, "builtin", "run", "missing", "text.txt", "", "folder", "./lstm"]
 FILES = [
@@ -93,6 +95,8 @@ VALUES = {
     "--prompt": TEXTS,
     "--stop": TEXTS,
     "--title": TEXTS,
+    "--gap": mostly(["_"], ["", "e", "the", "☃"]),
+    "--beam": mostly(SMALL, EXTREME),
     **dict.fromkeys(
         ("--text", "--file", "--held-out", "--prompt-file", "--prompts", "--check-novelty"), FILE
     ),
@@ -102,6 +106,7 @@ NEEDED = {
     "train": st.lists(FILE, max_size=2),
     "sample": st.lists(MODEL, max_size=1),
     "score": st.lists(TEXTS, max_size=3),
+    "fill": st.lists(mostly(["the k_y", "__a", "a_é_", "_the_"], ["_", "key", "_☃"]), max_size=2),
     "pairs": mostly([["pairs.tsv"], ["pairs.jsonl"], ["-"]], [[name] for name in FILES]),
     "compare": st.builds(lambda *given: list(given), MODEL, MODEL, TEXTS),
     "info": st.lists(MODEL, max_size=1),
@@ -112,7 +117,7 @@ NEEDED = {
 WEIGHTS = (
     ["sample"] * 5
     + ["score"] * 4
-    + ["train", "train", "pairs", "compare", "merge", "info", "list", "export"]
+    + ["train", "train", "fill", "pairs", "compare", "merge", "info", "list", "export"]
 )
 
 
@@ -163,7 +168,7 @@ def command_lines(draw):
             words.append(draw(values))
     arguments = draw(NEEDED[command])
     is_named = {"-m", "--model"} & set(words)
-    if command in ("sample", "score", "pairs") and not is_named and draw(st.integers(0, 9)):
+    if command in ("sample", "score", "fill", "pairs") and not is_named and draw(st.integers(0, 9)):
         words += ["-m", draw(MODEL)]
     if command in ("sample", "info", "export") and (
         {"-m", "--model"} & set(words) or draw(st.booleans())

@@ -31,6 +31,7 @@ DIMENSIONS = {
     "embedding": (0, 3),
     "calibrated": (True, False),
     "origin": ("trained", "merged"),
+    "bidirectional": (False, True),
 }
 SMALL = {
     "hidden_size": 6,
@@ -114,6 +115,7 @@ def settings_of(case, **more):
         "unit": case["unit"],
         "embedding_size": case["embedding"],
         "calibrate": case["calibrated"],
+        "bidirectional": case["bidirectional"] or None,
         **more,
     }
     return {name: value for name, value in settings.items() if value is not None}
@@ -162,7 +164,8 @@ def test_every_command_works_on_every_kind_of_model(case, charrnn, tmp_path):
     assert saved.config.hidden_size == SMALL["hidden_size"]
     assert saved.vocabulary.unit == case["unit"]
     check_resume(charrnn, case, paths, tmp_path)
-    check_samples(charrnn, saved, tmp_path)
+    check = check_fillings if saved.config.bidirectional else check_samples
+    check(charrnn, saved, tmp_path)
     check_scores(charrnn, saved, tmp_path)
     check_the_rest(charrnn, case, saved, tmp_path)
 
@@ -217,6 +220,37 @@ def check_samples(charrnn, saved, tmp_path):
     assert len(filtered) == 3
 
 
+def check_fillings(charrnn, saved, tmp_path):
+    """The best and random fillings of one gap, of several and of neighbours; nothing is written."""
+
+    def records(*options):
+        result = charrnn("fill", "-m", "run", *options, "--format", "jsonl")
+        assert result.code == 0, result.err
+        return [json.loads(line) for line in result.out.splitlines()]
+
+    model = load(tmp_path / "run")
+    ids = saved.vocabulary.encode("The cat").tolist()
+    row = reference.run_both_sides(saved.config, saved.weights, ids)[5]
+    allowed = range(2, 130 if saved.vocabulary.unit == "byte" else len(saved.vocabulary))
+    scale = math.log(math.fsum(math.exp(row[i]) for i in allowed))
+    one_gap = records("The c_t", "--top", 3)
+    assert [r["logprob"] for r in one_gap] == sorted((r["logprob"] for r in one_gap), reverse=True)
+    for record in one_gap:
+        (value,) = saved.vocabulary.encode(record["gaps"][0]).tolist()
+        assert record["logprob"] == pytest.approx(row[value] - scale, abs=1e-4)
+    for option in (("--num", 4, "--seed", 1), ("--top", 4)):
+        for record in records("A_ old k__ in the snow_", *option):
+            text = record["text"]
+            assert [len(saved.vocabulary.encode(gap)) for gap in record["gaps"]] == [1, 2, 1]
+            assert re.fullmatch(r"A.* old k.* in the snow.*", text)
+            assert not saved.vocabulary.unknown(text)
+    drawn = [one.text for one in model.fill("A_ old k__", num=4, seed=1)]
+    assert drawn == [r["text"] for r in records("A_ old k__", "--num", 4, "--seed", 1)]
+    for command in (["sample"], ["sample", "--num", 3]):
+        refused = charrnn(*command, "-m", "run")
+        refused.assert_one_error(2, "bidirectional", "charrnn fill")
+
+
 def check_scores(charrnn, saved, tmp_path):
     """One text, a batch, whole, rows side by side, adapted, per character and word."""
     lines = ["The grey cat hid the key in the snow.", "", "rivér", "An old sailor ☃ sold it!"]
@@ -232,11 +266,19 @@ def check_scores(charrnn, saved, tmp_path):
         ids = [*saved.vocabulary.encode(text).tolist(), *[1] * eos]
         if not ids:
             return 0.0
-        logits, _ = reference.run_ensemble(saved.config, saved.weights, [1, *ids[:-1]])
+        if is_two_sided:
+            logits = reference.run_both_sides(saved.config, saved.weights, ids)
+        else:
+            logits, _ = reference.run_ensemble(saved.config, saved.weights, [1, *ids[:-1]])
         rows = reference.logprobs(logits)
         return math.fsum(float(row[i]) for row, i in zip(rows, ids, strict=True))
 
+    is_two_sided = saved.config.bidirectional
     for eos, option in ((True, "--eos"), (False, "--no-eos")):
+        if eos and is_two_sided:
+            refused = charrnn("score", "-m", "run", "a text", option)
+            refused.assert_one_error(2, "--eos", "bidirectional")
+            continue
         batch = records("--file", "lines", option)
         assert [record["text"] for record in batch] == lines
         for record in batch:
@@ -247,11 +289,17 @@ def check_scores(charrnn, saved, tmp_path):
     text = (tmp_path / "lines").read_text("utf-8")
     whole = records("--file", "lines", "--whole", "--no-eos")[-1]["logprob"]
     assert whole == pytest.approx(expected(text, eos=False), abs=1e-4)
-    rows = records("--file", "lines", "--whole", "--no-eos", "--rows", 3, "--warmup", 500)
-    assert rows[-1]["logprob"] == pytest.approx(whole, abs=1e-4)
-    adapted = records("--file", "lines", "--whole", "--no-eos", "--adapt")[-1]
-    assert adapted["logprob"] == pytest.approx(whole, abs=1e-4)
-    assert adapted["logprob_adapted"] != whole
+    if is_two_sided:
+        for option in (["--rows", 3], ["--adapt"]):
+            refused = charrnn("score", "-m", "run", "--file", "lines", "--whole", *option)
+            assert refused.code == 2, refused.err
+            assert "bidirectional" in refused.err.splitlines()[-1]
+    else:
+        rows = records("--file", "lines", "--whole", "--no-eos", "--rows", 3, "--warmup", 500)
+        assert rows[-1]["logprob"] == pytest.approx(whole, abs=1e-4)
+        adapted = records("--file", "lines", "--whole", "--no-eos", "--adapt")[-1]
+        assert adapted["logprob"] == pytest.approx(whole, abs=1e-4)
+        assert adapted["logprob_adapted"] != whole
     events = records(lines[0], "--no-eos", "--per-char")
     assert len(events) == len(saved.vocabulary.encode(lines[0]))
     total = math.fsum(event["logprob"] for event in events)
@@ -285,10 +333,16 @@ def check_the_rest(charrnn, case, saved, tmp_path):
     assert compared.code == 0, compared.err
     assert math.isfinite(json.loads(compared.out)["difference"])
 
+    is_two_sided = saved.config.bidirectional
     exported = charrnn("export", "run", "--precision", "int8", "-o", "page.html")
-    assert exported.code == 0, exported.err
-    (added,) = re.findall(r"int8 adds (\S+) bits per (?:character|byte), measured on", exported.err)
-    assert abs(float(added)) < 0.1
+    if is_two_sided:
+        exported.assert_one_error(2, "bidirectional")
+    else:
+        assert exported.code == 0, exported.err
+        (added,) = re.findall(
+            r"int8 adds (\S+) bits per (?:character|byte), measured on", exported.err
+        )
+        assert abs(float(added)) < 0.1
     assert charrnn("export", "run", "--format", "npz", "-o", "run.npz").code == 0
     with np.load(tmp_path / "run.npz") as archive:
         for name, array in saved.weights.items():
@@ -299,6 +353,14 @@ def check_the_rest(charrnn, case, saved, tmp_path):
     assert ("--total" if case["documents"] == "line" else "--whole") in merged.err
     model = load(tmp_path / "both")
     assert model.saved.config.members == 2 * case["members"]
+    if is_two_sided:
+        half = reference.run_both_sides(saved.config, saved.weights, [5, 6, 7])
+        rest = reference.run_both_sides(saved.config, other, [5, 6, 7])
+        text = "".join(saved.vocabulary.strings[i] for i in (5, 6, 7))
+        rows = reference.logprobs((half + rest) / 2)
+        right = sum(float(row[i]) for row, i in zip(rows, (5, 6, 7), strict=True))
+        assert model.score(text).logprob == pytest.approx(right, abs=1e-4)
+        return
     assert [len(s.text) for s in model.sample(num=3, seed=1, length=5, min_length=5)] == [5] * 3
     ids = [1, *saved.vocabulary.encode("The key").tolist()]
     half, _ = reference.run_ensemble(saved.config, saved.weights, ids)

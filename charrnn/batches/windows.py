@@ -41,6 +41,12 @@ class Window(NamedTuple):
     """All rows start from zero, and the carried state waits for a later window."""
     readers_A: NDArray[np.int64] | None = None
     """Process that reads each row, of the rows of all processes; None where one reads them all."""
+    n_ends: int = 0
+    """Targets that are EOS, of those of all processes."""
+    reversed_BT: NDArray[np.int64] | None = None
+    """What a bidirectional network reads from the right, see `from_both_sides`."""
+    order_BT: NDArray[np.int64] | None = None
+    """Position that each of these ids stands beside."""
 
 
 class Share(NamedTuple):
@@ -95,7 +101,8 @@ def window_of(ids: Ids, places: Sequence[Place], width: int) -> Window:
     inputs_BT = shifted(targets_BT, first_B)
     inputs_BT[targets_BT == IGNORE] = EOS_ID
     n_targets = int((end_B - position_B).sum())
-    return Window(inputs_BT, targets_BT, continues_B.astype(np.float32), n_targets)
+    n_ends = int((targets_BT == EOS_ID).sum())
+    return Window(inputs_BT, targets_BT, continues_B.astype(np.float32), n_targets, n_ends=n_ends)
 
 
 def shared_window(
@@ -120,7 +127,39 @@ def shared_window(
         readers_A = share.readers(len(places))
     own = [place for place, reader in zip(places, readers_A, strict=True) if reader == share.rank]
     n_targets = sum(end - position for _, position, end in places)
-    return window_of(ids, own, width)._replace(n_targets=n_targets, readers_A=readers_A)
+    n_ends = sum(position < end and int(ids[end - 1]) == EOS_ID for _, position, end in places)
+    window = window_of(ids, own, width)
+    return window._replace(n_targets=n_targets, n_ends=n_ends, readers_A=readers_A)
+
+
+def from_both_sides(window: Window) -> Window:
+    """Return a window for a bidirectional network, in which no row predicts its end.
+
+    In each row the text in sight is also read from right to left: EOS, and then the characters
+    from the last to the second, so that what is read at a position is the character that follows
+    the target there. Rows of different length all begin with their own last character. The targets
+    of a window are the only text to the right that it sees.
+    """
+    B, T = window.targets_BT.shape
+    targets_BT = np.where(window.targets_BT == EOS_ID, IGNORE, window.targets_BT)
+    is_text_BT = targets_BT != IGNORE
+    lengths_B1 = (T - is_text_BT[:, ::-1].argmax(axis=1))[:, None] if T else np.zeros((B, 1), int)
+    positions_BT = np.broadcast_to(np.arange(T), (B, T))
+    # the inputs, one further on, are the targets as the network may see them, some of them as UNK
+    following_BT = np.full((B, T), EOS_ID, np.int64)
+    following_BT[:, :-2] = window.inputs_BT[:, 2:]
+    is_last_but_one_BT = positions_BT == lengths_B1 - 2
+    following_BT[is_last_but_one_BT] = window.targets_BT[:, 1:][is_last_but_one_BT[:, :-1]]
+    is_inside_BT = positions_BT < lengths_B1
+    # a row in which nothing counts may have no last character
+    following_BT[(positions_BT >= lengths_B1 - 1) | (following_BT == IGNORE)] = EOS_ID
+    order_BT = np.where(is_inside_BT, lengths_B1 - 1 - positions_BT, positions_BT)
+    return window._replace(
+        targets_BT=targets_BT,
+        n_targets=max(1, window.n_targets - window.n_ends),  # it divides
+        reversed_BT=np.take_along_axis(following_BT, order_BT, axis=1),
+        order_BT=order_BT,
+    )
 
 
 def hide_some(window: Window, rate: float, rng: np.random.Generator, rank: int = 0) -> None:

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 import charrnn
 from charrnn.cli.compare import compare
 from charrnn.cli.export import export
+from charrnn.cli.fill import fill
 from charrnn.cli.info import info
 from charrnn.cli.listing import list_
 from charrnn.cli.merge import merge
@@ -193,6 +194,11 @@ EXAMPLES = {
         "charrnn score --file novel.txt --whole --html novel.html",
         'charrnn score --context "Dear Sir," " I remain" --per-char',
     ),
+    "fill": (
+        'charrnn fill "The c_ts were fu_l"',
+        'charrnn fill --num 5 --temp 0.8 "O Romeo, wherefore art ____ Romeo?"',
+        "charrnn fill --file gaps.txt --gap '#' --format jsonl",
+    ),
     "pairs": (
         "charrnn pairs pairs.tsv",
         "charrnn pairs -m runs/ours pairs.jsonl --format jsonl",
@@ -218,7 +224,7 @@ def _paragraphs(doc: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in doc.strip().split("\n\n"))
 
 
-for _command in (train, sample, score, pairs, compare, info, list_, merge, export):
+for _command in (train, sample, score, fill, pairs, compare, info, list_, merge, export):
     _writes = _command not in (train, merge, export)
     app.command(
         name=_command.__name__.rstrip("_"),

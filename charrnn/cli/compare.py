@@ -57,12 +57,19 @@ def compare(
     check_files(context, given.file)
     text_before = read.context(context)
     models = [load(path) for path in (first, second)]
+    if len({model.saved.config.bidirectional for model in models}) > 1:
+        raise ConfigError(
+            "one of the two models is bidirectional: its figures are pseudo-log-likelihoods, which "
+            "cannot be compared with the other's probabilities"
+        )
     if len({model.saved.text.normalize for model in models}) > 1:
         raise ConfigError(
             "the two models bring text into different Unicode forms, and so score different texts: "
             "they cannot be compared"
         )
-    if eos is None:  # ends count if both models have learned where texts end
+    if (
+        eos is None and not models[0].saved.config.bidirectional
+    ):  # ends count if both models have learned where texts end
         eos = all(model.ends_count for model in models)
         kinds = [options.trained_on(model) for model in models]
         why = f"both models were trained {kinds[0]}"
@@ -96,7 +103,7 @@ def compare(
             n_texts=0,
             n_empty=tally.n_empty if tally is tallies[0] and len(documents) > 1 else 0,
             first_empty=tally.first_empty,
-            eos=eos,
+            eos=bool(eos),
             places=tally.places if len(documents) > 1 else {},
             model=name,
         )

@@ -229,9 +229,15 @@ def make_scorer(
     """Return the rules to score by; say on stderr whether ends count when nobody asked."""
     from charrnn.display.terminal import say
 
-    if eos is None:
+    scorer = model.scorer(eos=eos, on_unknown=on_unknown, context=context)
+    if model.saved.config.bidirectional:
+        say(
+            "the model reads from both sides: figures are pseudo-log-likelihoods, the sum over "
+            "characters each given all the others"
+        )
+    elif eos is None:
         say(f"model trained {trained_on(model)}: the end of a text is {ends(model.ends_count)}")
-    return model.scorer(eos=eos, on_unknown=on_unknown, context=context)
+    return scorer
 
 
 def trained_on(model: CharModel) -> str:

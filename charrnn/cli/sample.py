@@ -175,6 +175,7 @@ def sample(
 
     from charrnn.display import sample as display
     from charrnn.display.terminal import pasted, say
+    from charrnn.storage.model_file import require_one_way
 
     text = read.argument(prompt)
     if prompt_file is not None:
@@ -188,6 +189,7 @@ def sample(
         say(f"temperature 0 always writes the same text: --num {num} repeats it")
     given = Prompts(text, read, prompts)
     loaded = options.open_model(chosen)
+    require_one_way(loaded.saved)  # before anything is announced
     draw = Draw(loaded, config, temperatures, num, on_unknown)
     if given.can_be_read_again:
         draw.check(given)

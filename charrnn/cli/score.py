@@ -152,7 +152,8 @@ def score(
             for number, one in enumerate(documents, 1)
         )
         if per_char:
-            heatmap.show_characters(events, form, named)
+            from_both_sides = loaded.saved.config.bidirectional and named > 0
+            heatmap.show_characters(events, form, named, likelier=from_both_sides)
         else:
             heatmap.show_words(events, form)
     elif adapt:

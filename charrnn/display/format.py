@@ -87,6 +87,8 @@ def architecture(config: ModelConfig) -> str:
     inputs = f"embedding {config.embedding_size}" if config.embedding_size else "one-hot input"
     kind = config.cell.upper() + (" (relu)" if config.nonlinearity == "relu" else "")
     shape = f"{kind} {config.num_layers} × {config.hidden_size}, {inputs}"
+    if config.bidirectional:
+        shape = f"bidirectional {shape}"
     return shape if config.members == 1 else f"{config.members} ensemble members, each {shape}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -19,6 +19,9 @@ from charrnn.scoring.details import END, CharScore, WordScore, word_scores
 
 SURPRISES = 8
 """How many of the most surprising characters or words are named under a heat map."""
+MISSPELT = "perhaps misspelt"
+SUSPICIOUS = 20.0
+"""How many times as probable another character is in the place of one that may be misspelt."""
 CONTEXT_CHARS = 20
 SHOWN_CHARS = 160
 """A longer text is cut in a table."""
@@ -30,14 +33,16 @@ Event = TypeVar("Event", CharScore, WordScore)
 class _Surprises(Generic[Event]):
     """The most surprising characters or words of a text, which may be of any length."""
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Callable[[Event], bool] | None = None) -> None:
+        self._counts: Callable[[Event], bool] | None = counts
         self._heap: list[tuple[float, int, str, Event]] = []
 
     def passed(self, events: Iterable[Event]) -> Iterator[Event]:
         """Yield events again, and keep the most surprising, each with the text before it."""
         before = ""
         for number, one in enumerate(events):
-            if not isinstance(one, WordScore) or one.kind == "word":
+            is_named = not isinstance(one, WordScore) or one.kind == "word"
+            if is_named and (self._counts is None or self._counts(one)):
                 entry = (one.bits, -number, before, one)
                 if len(self._heap) < SURPRISES:
                     heapq.heappush(self._heap, entry)
@@ -128,21 +133,30 @@ def show_legend(console: Console, what: str = "bits") -> None:
     console.print(legend, soft_wrap=True)
 
 
-def show_characters(texts: Iterable[Iterable[CharScore]], output: str, alternatives: int) -> None:
+def show_characters(
+    texts: Iterable[Iterable[CharScore]],
+    output: str,
+    alternatives: int,
+    *,
+    likelier: bool = False,
+) -> None:
     """Write the characters of texts: heat maps, or one record for each character.
 
     Args:
         texts: the events of each text.
         output: table, tsv or jsonl.
         alternatives: how many each event names.
+        likelier: name below a heat map only the characters in whose place another is far more
+            probable, for a model that has read the text from both sides: perhaps they are misspelt.
     """
     if output == "table":
         console = Console(highlight=False)
         for events in texts:
-            found = _Surprises[CharScore]()
+            found = _Surprises[CharScore](_is_suspicious if likelier else None)
             seen = whole_characters(found.passed(events))
             show_heatmap(console, ((one.text, one.bits) for one in seen))
-            _show_surprises(console, found, alternatives)
+            heading = MISSPELT if likelier else "most surprising"
+            _show_surprises(console, found, alternatives, heading)
         show_legend(console, "bits per character")
         return
     records = Records(as_json=output == "jsonl")
@@ -176,9 +190,20 @@ def whole_characters(events: Iterable[CharScore]) -> Iterator[CharScore]:
         yield held
 
 
-def _show_surprises(console: Console, found: _Surprises[CharScore], alternatives: int) -> None:
+def _is_suspicious(one: CharScore) -> bool:
+    """Say whether another character is far more probable in the place of this one."""
+    best = one.alternatives[0] if one.alternatives else None
+    return best is not None and best.logprob - one.logprob >= math.log(SUSPICIOUS)
+
+
+def _show_surprises(
+    console: Console, found: _Surprises[CharScore], alternatives: int, heading: str
+) -> None:
     """Print the events that surprised most, each after what stands before it."""
-    table = new_table("most surprising", "bits", "rank")
+    if heading == MISSPELT and not found.largest():
+        console.print("\nNo character stands where another is far more probable.\n")
+        return
+    table = new_table(heading, "bits", "rank")
     if alternatives:
         table.add_column("expected")
     for before, one in found.largest():

@@ -247,7 +247,7 @@ class TrainingDisplay:
             self._line(f"The text {LIST_HINT}.")
         run = str(event.run)
         self._line(f"The best model is {terminal_text(str(event.model_path))}; now type:")
-        self._line("  " + pasted(["charrnn", "sample", "-m", run, "--temp", "0.8"]))
+        self._line("  " + pasted(["charrnn", *_next_command(self._started, run)]))
         again = ["charrnn", "train", "--resume", "--out", run]
         if event.reason == "interrupted":
             self._line(f"To continue where it stopped: {pasted(again)}")
@@ -450,3 +450,10 @@ def _start_warnings(event: events.Started) -> Iterator[str]:
             f"{counted(event.n_duplicates, 'validation document is', 'validation documents are')} "
             "in the training text too: new text will be harder"
         )
+
+
+def _next_command(started: events.Started | None, run: str) -> list[str]:
+    """Return what to do with the model first."""
+    if started is not None and started.model.bidirectional:
+        return ["fill", "-m", run, "A text with g_ps"]
+    return ["sample", "-m", run, "--temp", "0.8"]

@@ -14,7 +14,7 @@ from charrnn.errors import ConfigError
 from charrnn.export.page import model_page
 from charrnn.export.weights import record
 from charrnn.storage.atomic import atomic_writer
-from charrnn.storage.model_file import SavedModel
+from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.storage.reading import require_possible
 from charrnn.storage.runs import RunDirectory, slug
 
@@ -39,6 +39,8 @@ def write_export(
         ConfigError: the file exists, or the page would be too large.
         StorageError: it cannot be written.
     """
+    if format == "html":
+        require_one_way(saved)
     name = name_of(saved)
     out = destination(saved, out, path=path, format=format, force=force)
     if format == "html":

@@ -17,12 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from charrnn.config import ModelConfig
+from charrnn.config import REVERSE, ModelConfig
 from charrnn.models.cells import gru
-from charrnn.storage.merge import split_weights, stack_weights
+from charrnn.storage.merge import reverse_part, split_weights, stack_weights
 from charrnn.storage.model_file import SavedModel, Weights
 from charrnn.vocab import FIRST_CHARACTER_ID, Vocabulary
 
+BothSides = tuple[Tensor, Tensor]
+"""What a network reads from the right: `[B, T]` ids, and the position that each stands beside."""
 NetworkState = list[Any]
 """Of a `CharNetwork`: per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the other cells. Of an
 `Ensemble`: such a list per member."""
@@ -121,13 +123,17 @@ class CharNetwork(nn.Module):
         zeros = self.output.weight.new_zeros(batch, self.config.hidden_size)
         return [(zeros,) * parts for _ in self.layers]
 
-    def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+    def forward(
+        self, ids_BT: Tensor, state: NetworkState, from_right: BothSides | None = None
+    ) -> tuple[Tensor, NetworkState]:
         """Return the logits after each character `[B, T, V]`, and the state after the last.
 
         Args:
             ids_BT: integer ids `[B, T]`.
             state: state before the first character, as returned here or by `initial_state`.
+            from_right: None; a `BidirectionalNetwork` reads it.
         """
+        assert from_right is None
         ids_TB = ids_BT.t()
         if self.embedding is not None:
             x_TBI = self.embedding(ids_TB)
@@ -192,6 +198,74 @@ class CharNetwork(nn.Module):
             value.copy_(torch.from_numpy(np.asarray(weights[name.removesuffix("_l0")])))
 
 
+class BidirectionalNetwork(nn.Module):
+    """A bidirectional RNN that predicts each character from all others (Schuster & Paliwal 1997).
+
+    It is two networks, of which one reads the text from left to right and one from right to left;
+    the logits at a place are the sum of theirs,
+
+        logits_t = V h→_{t-1} + b + V' h←_{t+1} + b',
+
+    where h→_{t-1} has read all characters before the place, and h←_{t+1} all behind it. The layers
+    of the two do not meet: in a stack in which they did, the states that reach a place would have
+    read its own character. The state that is carried is that of the first; the second begins with
+    a zero state at the end of each window.
+    """
+
+    def __init__(self, forwards: CharNetwork, backwards: CharNetwork) -> None:
+        """Take the networks as they are."""
+        super().__init__()
+        self.config = replace(forwards.config, bidirectional=True)
+        self.forwards, self.backwards = forwards, backwards
+        self.generator = forwards.generator
+        assert backwards.generator is self.generator
+
+    def initial_state(self, batch: int) -> NetworkState:
+        """Return a zero state for `batch` rows."""
+        return self.forwards.initial_state(batch)
+
+    def forward(
+        self, ids_BT: Tensor, state: NetworkState, from_right: BothSides | None = None
+    ) -> tuple[Tensor, NetworkState]:
+        """Return the logits at each place `[B, T, V]`, and the left-to-right state after the last.
+
+        Args:
+            ids_BT: the character before each place.
+            state: state before the first of them.
+            from_right: see `charrnn.batches.windows.from_both_sides`.
+        """
+        assert from_right is not None
+        reversed_BT, order_BT = from_right
+        logits_BTV, after = self.forwards(ids_BT, state)
+        others_BTV, _ = self.backwards(reversed_BT, self.initial_state(len(ids_BT)))
+        order_BTV = order_BT[..., None].expand_as(others_BTV)
+        return logits_BTV + others_BTV.gather(1, order_BTV), after
+
+    def export_weights(self) -> dict[str, NDArray[np.float32]]:
+        """Return copies of the arrays under the names of `ModelConfig.weight_shapes`."""
+        backwards = self.backwards.export_weights()
+        return self.forwards.export_weights() | {
+            f"{REVERSE}{name}": array for name, array in backwards.items()
+        }
+
+    def import_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over the arrays of a model file."""
+        self.forwards.import_weights(weights)
+        self.backwards.import_weights(reverse_part(weights))
+
+
+Member = CharNetwork | BidirectionalNetwork
+
+
+def build_member(config: ModelConfig, **how: Any) -> Member:
+    """Return one network of a model, of the config's kind; keywords as for `CharNetwork`."""
+    one = replace(config, members=1, bidirectional=False)
+    network = CharNetwork(one, **how)
+    if not config.bidirectional:
+        return network
+    return BidirectionalNetwork(network, CharNetwork(one, **how))
+
+
 def in_one_buffer(weights: Sequence[Tensor]) -> list[Tensor]:
     """Return equal weights that lie behind one another in one buffer.
 
@@ -231,9 +305,9 @@ class Ensemble(nn.Module):
     Shapes: M members, B batch rows, T characters, V ids.
     """
 
-    members: list[CharNetwork]
+    members: list[Member]
 
-    def __init__(self, members: Sequence[CharNetwork]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         """Take the networks as they are."""
         super().__init__()
         self.config = replace(members[0].config, members=len(members))
@@ -243,10 +317,13 @@ class Ensemble(nn.Module):
         """Return a zero state for `batch` rows."""
         return [member.initial_state(batch) for member in self.members]
 
-    def forward(self, ids_BT: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+    def forward(
+        self, ids_BT: Tensor, state: NetworkState, from_right: BothSides | None = None
+    ) -> tuple[Tensor, NetworkState]:
         """Return the mean logits after each character `[B, T, V]`, and the state after the last."""
         outcomes = [
-            member(ids_BT, before) for member, before in zip(self.members, state, strict=True)
+            member(ids_BT, before, from_right)
+            for member, before in zip(self.members, state, strict=True)
         ]
         after = [end for _, end in outcomes]
         if len(outcomes) == 1:
@@ -284,6 +361,7 @@ def transfer_weights(
     alphabet_axes = {"embedding.weight": -2, "output.weight": -2, "output.bias": -1}
     if not saved.config.embedding_size:
         alphabet_axes["layers.0.weight_ih"] = -1
+    alphabet_axes |= {f"{REVERSE}{name}": axis for name, axis in alphabet_axes.items()}
     weights = {name: np.array(old) for name, old in saved.weights.items()}
     for name, axis in alphabet_axes.items():
         if name in weights:

@@ -35,7 +35,7 @@ from charrnn.errors import ConfigError, ModelFileError
 from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import THE_TEXT, Scorer, block_score
-from charrnn.storage.model_file import SavedModel
+from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.vocab import UNK_ID
 
 EPSILON = 1e-8
@@ -89,7 +89,12 @@ class Adapter:
     def __init__(
         self, saved: SavedModel, scorer: Scorer, config: AdaptationConfig | None = None
     ) -> None:
-        """Copy the weights."""
+        """Copy the weights.
+
+        Raises:
+            ConfigError: the model is bidirectional.
+        """
+        require_one_way(saved)
         self._scorer = scorer
         self._config = config or AdaptationConfig()
         member = replace(saved.config, members=1)

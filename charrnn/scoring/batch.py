@@ -17,7 +17,7 @@ from charrnn.batches.windows import shifted
 from charrnn.engine.network import Floats, target_logprobs
 from charrnn.normalize import normalize
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer, score_pieces, scored
+from charrnn.scoring.scorer import BothSidesScorer, Scorer, score_pieces, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, code_points
 
 BATCH_SIZE = 128
@@ -72,7 +72,8 @@ def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
 def _score_group(
     scorer: Scorer, texts: Sequence[str], whats: Sequence[str], batch_size: int
 ) -> Iterator[Score]:
-    short = [k for k, text in enumerate(texts) if len(text) <= LONG]
+    longest = -1 if isinstance(scorer, BothSidesScorer) else LONG
+    short = [k for k, text in enumerate(texts) if len(text) <= longest]
     normal = [normalize(texts[k], scorer.form) for k in short]
     encoded = _encode_all(scorer, normal, [whats[k] for k in short])
     sums_N, unknown_N = sum_logprobs(scorer, [one.ids for one in encoded], batch_size)

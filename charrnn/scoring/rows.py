@@ -20,7 +20,7 @@ from charrnn.config import shown
 from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import THE_TEXT, Scorer, chunks, scored
+from charrnn.scoring.scorer import THE_TEXT, BothSidesScorer, Scorer, chunks, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
@@ -83,6 +83,12 @@ def score_in_rows(
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
     check_rows(rows, warmup)
+    if isinstance(scorer, BothSidesScorer):
+        raise ConfigError(
+            "reads with a model that goes from left to right only, and this one is bidirectional: "
+            "leave it out",
+            field="rows",
+        )
     if scorer.context:
         raise ConfigError(
             "reads the text from several places, and a context stands before one: leave one out",

@@ -5,7 +5,9 @@ Shapes: T events of a block, V ids.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from charrnn.batches.windows import shifted
 from charrnn.config import Normalization, OnUnknown
+from charrnn.engine.bidirectional import AHEAD, BidirectionalEngine
 from charrnn.engine.network import Engine, State, require_finite, target_logprobs
 from charrnn.normalize import Normalizer
 from charrnn.scoring.score import Score
@@ -130,6 +133,59 @@ class Scorer:
         if self.eos:
             logits = self.run(np.array([last]), state)
             yield Block(self.encode(""), np.array([EOS_ID]), logits)
+
+
+class BothSidesScorer(Scorer):
+    """A scorer by a bidirectional model: each character is predicted from all the others.
+
+    The sum is the pseudo-log-likelihood of the text (Besag 1975), which is not its probability.
+    Keywords as for `Scorer`. Of the context the model reads what stands before a text; ends are no
+    events, for where a text ends is known.
+    """
+
+    def __init__(
+        self,
+        engine: BidirectionalEngine,
+        vocabulary: Vocabulary,
+        *,
+        on_unknown: OnUnknown = "unk",
+        context: str = "",
+        normalize: Normalization = "none",
+    ) -> None:
+        """Read the context."""
+        super().__init__(
+            engine.forwards,
+            vocabulary,
+            on_unknown=on_unknown,
+            context=context,
+            normalize=normalize,
+        )
+        self._from_right = engine.from_right_of_long
+
+    def read(self, pieces: Iterable[str], *, what: str = THE_TEXT) -> Iterator[Block]:
+        """Read one text of any length; see `Scorer.read`."""
+        state, last = self.engine.copy_state(self.beginning.state), self.beginning.last
+        waiting: deque[Encoded] = deque()
+        offset = 0
+        for text in itertools.chain(chunks(self.normalized(pieces), CHUNK), [None]):
+            if text is not None:
+                waiting.append(self.encode(text, offset=offset, what=what))
+                offset += len(text)
+            while waiting:
+                ahead = [encoded.ids for encoded in itertools.islice(waiting, 1, None)]
+                if text is not None and sum(map(len, ahead)) < AHEAD:
+                    break
+                encoded = waiting.popleft()
+                targets = encoded.ids.astype(np.int64)
+                if len(targets):
+                    logits = self.engine.run(shifted(targets, last), state)
+                    following = np.concatenate([*ahead, targets[:0]])
+                    logits = logits + self._from_right(targets[None], following[None])[0]
+                    require_finite(logits)
+                    yield Block(encoded, targets, logits)
+                    last = int(targets[-1])
+                elif encoded.n_skipped:
+                    yield Block(encoded, targets, np.empty((0, len(self.vocabulary))))
 
 
 def chunks(pieces: Iterable[str], size: int) -> Iterator[str]:

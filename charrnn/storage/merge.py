@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import MAX_MEMBERS, ModelConfig
+from charrnn.config import MAX_MEMBERS, REVERSE, ModelConfig
 from charrnn.errors import ConfigError
 from charrnn.storage.model_file import SavedModel, Weights
 
@@ -100,6 +100,15 @@ def split_weights(config: ModelConfig, weights: Weights) -> list[Weights]:
     return [{name: array[k] for name, array in weights.items()} for k in range(config.members)]
 
 
+def reverse_part(weights: Weights) -> dict[str, NDArray[Any]]:
+    """Return the arrays that read from right to left, named as those of the other direction."""
+    return {
+        name.removeprefix(REVERSE): array
+        for name, array in weights.items()
+        if name.startswith(REVERSE)
+    }
+
+
 def _traits(model: SavedModel) -> dict[str, Any]:
     """Return by name what must be the same in all models."""
     config, text = model.config, model.text
@@ -110,6 +119,7 @@ def _traits(model: SavedModel) -> dict[str, Any]:
         "layers": config.num_layers,
         "hidden size": config.hidden_size,
         "embedding size": config.embedding_size or "one-hot",
+        "direction": "both" if config.bidirectional else "left to right",
         "documents": text.documents,
         "normalization": text.normalize,
     }

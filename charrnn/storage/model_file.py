@@ -69,6 +69,20 @@ class SavedModel(ModelRecord):
     """Arrays by name, with the shapes of `config.weight_shapes()`."""
 
 
+def require_one_way(saved: SavedModel) -> None:
+    """Refuse a model that cannot write.
+
+    Raises:
+        ConfigError: it is bidirectional.
+    """
+    if saved.config.bidirectional:
+        raise ConfigError(
+            "the model is bidirectional, and predicts each character from both sides, so it cannot "
+            "write from left to right: fill gaps with it (charrnn fill), or train one without "
+            "--bidirectional"
+        )
+
+
 def save_model(path: Path, model: SavedModel, *, dtype: str = "float32") -> None:
     """Write a model atomically: a reader sees the old file or the new one, whole.
 

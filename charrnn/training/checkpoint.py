@@ -127,7 +127,7 @@ class RunFiles:
         corpus = self._corpus
         weights = learner.network.export_weights()
         for name in weights:
-            if name.startswith("output."):
+            if "output." in name:
                 weights[name] = weights[name] / np.float32(evaluated.temperature)
         return SavedModel(
             config=self._model,

@@ -12,11 +12,18 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from charrnn.batches.documents import DocumentBatches
-from charrnn.batches.windows import Share, TextBatches, Window, fit_window
+from charrnn.batches.windows import Share, TextBatches, Window, fit_window, from_both_sides
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import CorpusError, RunError
-from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, transfer_weights
+from charrnn.models.network import (
+    Ensemble,
+    Member,
+    NetworkState,
+    build_member,
+    detach,
+    transfer_weights,
+)
 from charrnn.storage.model_file import MAX_WEIGHT, SavedModel
 from charrnn.training.distributed import ALONE, Group
 from charrnn.training.loss import (
@@ -67,8 +74,8 @@ class Learner:
         self._clip_norm, self._clip_value = training.clip_norm, training.clip_value
         torch.manual_seed(training.seed)
         members = [
-            CharNetwork(
-                replace(model, members=1),
+            build_member(
+                model,
                 dropout=training.dropout,
                 input_dropout=training.input_dropout,
                 recurrent_dropout=training.recurrent_dropout,
@@ -163,12 +170,12 @@ class Learner:
             RunError: the carried state of a resumed run is of other rows.
         """
         self._require_whole_text()
-        window = self.windows.next_window()
+        window = self._as_read(self.windows.next_window())
         self._require_state_of(window)
         there = placed(window, self.device)
 
         def learn(
-            member: CharNetwork, optimizers: list[Optimizer], state: NetworkState
+            member: Member, optimizers: list[Optimizer], state: NetworkState
         ) -> tuple[Tensor, NetworkState]:
             outcome = self._backward(member, there, window.n_targets, state)
             if not is_shared:
@@ -229,7 +236,7 @@ class Learner:
         return losses_M
 
     def _backward(
-        self, member: CharNetwork, window: PlacedWindow, n_targets: int, state: NetworkState
+        self, member: Member, window: PlacedWindow, n_targets: int, state: NetworkState
     ) -> tuple[Tensor, NetworkState]:
         """Compute one member's gradients; return the summed loss and the state to carry on."""
         member.zero_grad(set_to_none=True)
@@ -242,7 +249,7 @@ class Learner:
         torch.autograd.backward(self._scalers[member].scale(loss / n_targets))
         return loss.detach(), detach(state)
 
-    def _update(self, member: CharNetwork, optimizers: list[Optimizer], rate_factor: float) -> None:
+    def _update(self, member: Member, optimizers: list[Optimizer], rate_factor: float) -> None:
         """Update one member's weights by its gradients."""
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -307,8 +314,12 @@ class Learner:
         """Yield windows, each read from a text that is still whole."""
         self._require_whole_text()
         for window in windows:
-            yield window
+            yield self._as_read(window)
             self._require_whole_text()
+
+    def _as_read(self, window: Window) -> Window:
+        """Return a window as the network reads it, from one side or from both."""
+        return from_both_sides(window) if self.network.config.bidirectional else window
 
     def _require_whole_text(self) -> None:
         """See that the mapped files are as long as they were: reading beyond an end is fatal.

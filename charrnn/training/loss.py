@@ -25,7 +25,14 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 from charrnn.batches.documents import document_windows
 from charrnn.batches.windows import IGNORE, Share, Window, evaluation_windows
 from charrnn.corpus.corpus import Corpus
-from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach, select_rows
+from charrnn.models.network import (
+    BothSides,
+    Ensemble,
+    Member,
+    NetworkState,
+    detach,
+    select_rows,
+)
 from charrnn.training.records import real
 from charrnn.training.system import autocast, to_device
 from charrnn.vocab import UNK_ID, Ids
@@ -43,7 +50,7 @@ FIT_RANGE = 0.5, 1.5
 LOSSES_TOGETHER = 64
 """Losses of steps that a meter keeps one by one before it joins them to one array."""
 
-Network = CharNetwork | Ensemble
+Network = Member | Ensemble
 Prediction = tuple[Tensor, Tensor, NDArray[np.int64], int]
 """Logits `[N, V]` and targets `[N]` on the device, these targets `[N]` on the CPU, and how many all
 processes together have."""
@@ -60,6 +67,8 @@ class PlacedWindow(NamedTuple):
     is_fresh: bool
     """All rows start from zero."""
     stateless: bool
+    from_right: BothSides | None
+    """What a bidirectional network reads from the right."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +290,9 @@ def placed(window: Window, device: torch.device) -> PlacedWindow:
         rows_B=None if is_fresh or window.rows_B is None else to_device(window.rows_B, device),
         is_fresh=is_fresh,
         stateless=window.stateless,
+        from_right=None
+        if window.reversed_BT is None or window.order_BT is None
+        else (to_device(window.reversed_BT, device), to_device(window.order_BT, device)),
     )
 
 
@@ -289,7 +301,8 @@ def _predict(
 ) -> tuple[Tensor, NetworkState]:
     """Return the logits of a window, and the state to carry on."""
     with autocast(window.inputs_BT.device, dtype):
-        logits_BTV, after = network(window.inputs_BT, _state_before(network, window, state))
+        before = _state_before(network, window, state)
+        logits_BTV, after = network(window.inputs_BT, before, window.from_right)
     return logits_BTV, state if window.stateless else after
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from charrnn.config import TrainingConfig
-from charrnn.models.network import CharNetwork
+from charrnn.models.network import Member
 from charrnn.training.system import multiplies_bfloat16
 
 MATRIX_RATE = 3.0
@@ -33,7 +33,7 @@ RENEWED_EVERY = 4
 """Steps after which the orthogonalised update is recomputed."""
 
 
-def build_optimizers(network: CharNetwork, training: TrainingConfig) -> list[Optimizer]:
+def build_optimizers(network: Member, training: TrainingConfig) -> list[Optimizer]:
     """Return the optimisers of a network.
 
     With `muon`, the square blocks of the recurrent layers (recurrent weights, and the input weights
@@ -48,7 +48,7 @@ def build_optimizers(network: CharNetwork, training: TrainingConfig) -> list[Opt
     for name, parameter in network.named_parameters():
         if parameter.ndim < 2:
             vectors.append(parameter)
-        elif training.optimizer == "muon" and name.startswith("layers.") and _is_inner(name):
+        elif training.optimizer == "muon" and "layers." in name and _is_inner(name):
             assert parameter.shape[1] == hidden
             blocks.append(parameter)
         else:
@@ -74,7 +74,7 @@ def build_optimizers(network: CharNetwork, training: TrainingConfig) -> list[Opt
 
 def _is_inner(name: str) -> bool:
     """Say whether a layer's matrix multiplies hidden units, not the characters' embedding."""
-    return "weight_hh" in name or ("weight_ih" in name and not name.startswith("layers.0."))
+    return "weight_hh" in name or ("weight_ih" in name and "layers.0." not in name)
 
 
 class Muon(Optimizer):

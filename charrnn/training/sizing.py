@@ -112,6 +112,11 @@ class Speed:
         return min(2.0, max(1.0, 1 + (self.together / self.alone - 1) * 256 / width))
 
 
+FILLING = {"bptt": 128, "unknown_rate": 0.05}
+"""Of bidirectional networks. They see no text to the right of a window, so it is longer; and they
+read gaps that are still open as UNK, so they meet UNK more often."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """The settings that depend on corpus, limits and machine."""
@@ -158,16 +163,19 @@ def complete_settings(
         given.setdefault("batch_size", speed.rows)
     if "hidden_size" in given:  # the rest is chosen for the width asked for
         widths = (min(widths, key=lambda width: abs(width - asked_model.hidden_size)),)
+    layers = asked_model.num_layers * (2 if asked_model.bidirectional else 1)
     is_open = is_timed and not {"hidden_size", "num_layers"} & set(given)
     size = choose_size(
         n_chars,
         vocab_size,
-        readable(asked, n_chars, layers=asked_model.num_layers, speed=speed),
+        readable(asked, n_chars, layers=layers, speed=speed),
         widths=widths,
         members=given.get("members", None if is_open else 1),
         gain=speed.gain(256),
     )
     settings = {**dataclasses.asdict(size), **given}
+    if asked_model.bidirectional:
+        settings = {**FILLING, **settings}
     if is_timed:  # time alone is no wish to overfit
         settings.setdefault("epochs", MOST_EPOCHS)
     return (

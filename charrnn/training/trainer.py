@@ -12,15 +12,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from charrnn import events
-from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
+from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
-from charrnn.engine.network import Engine
-from charrnn.errors import CharRNNError, ConfigError, DivergenceError, StorageError
-from charrnn.sampling.stream import Stream
-from charrnn.sampling.writer import Request, read_prompt
+from charrnn.errors import ConfigError, DivergenceError, StorageError
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
 from charrnn.training.checkpoint import (
@@ -34,6 +29,7 @@ from charrnn.training.distributed import ALONE, Group, PeerError
 from charrnn.training.divergence import CHECK_EVERY, Caution, has_diverged
 from charrnn.training.learner import Learner
 from charrnn.training.loss import Meter
+from charrnn.training.preview import preview
 from charrnn.training.records import real, whole
 from charrnn.training.schedule import (
     TRAIN_LOSS_CHARS,
@@ -51,7 +47,6 @@ CALIBRATION_CHARS = 2_000
 """Characters of validation text below which no temperature is fitted."""
 MOST_UNKNOWN = 0.5
 """Share of unknown characters beyond which a validation text counts as none."""
-PREVIEW_CHARS, PREVIEW_TEMPERATURE = 160, 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,7 +306,7 @@ class Trainer:
         yield evaluated
         every = self.training.sample_every
         if saved is not None and every and len(self._metrics) % every == 0:
-            text = preview(saved, seed=self._schedule.step)
+            text = preview(saved, self.corpus.ids, seed=self._schedule.step)
             if text is not None:
                 yield events.Sampled(text=text)
         if is_shortened:
@@ -557,17 +552,3 @@ def _judged(evaluated: events.Evaluated) -> float:
     """Return the loss that decides which model is kept: infinite before the first step."""
     loss = evaluated.train_loss if evaluated.val_loss is None else evaluated.val_loss
     return math.inf if loss is None else loss
-
-
-def preview(saved: SavedModel, seed: int) -> str | None:
-    """Return a short text by a model, from the engine that `charrnn sample` uses; None if it cannot
-    write one, which is no reason to stop."""
-    engine = Engine(saved.config, saved.weights)
-    options = SamplingConfig(length=PREVIEW_CHARS, seed=seed)
-    try:
-        with np.errstate(all="ignore"):  # a relu network may overflow beyond a window
-            start = read_prompt(engine, saved.vocabulary.encode(""))
-            request = Request(start, prompt="", temperature=PREVIEW_TEMPERATURE, index=0)
-            return Stream(engine, saved.vocabulary, request, options).sample().text
-    except CharRNNError:
-        return None
