@@ -288,13 +288,16 @@ def test_one_process_continues_what_two_have_begun(trained, run):
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """A run of two processes whose second one has been killed, and what both have written."""
+    from charrnn.training.checkpoint import read_record
+
     folder = tmp_path_factory.mktemp("killed")
     (folder / "text.txt").write_text(texts.english(3000), encoding="utf-8")
     small = ("--hidden", 8, "--batch", 4, "--bptt", 8, "--dtype", "float32", "--device", "cpu")
     limit = ("--steps", 4000, "--val-fraction", 0.001)
     processes = start(folder, ["-m", "charrnn", "train", "text.txt", *limit, *small], 2)
     deadline = time.monotonic() + PROMPTLY_S
-    while not (folder / "runs/text/model.safetensors").exists():
+    resume = folder / "runs/text/resume.safetensors"
+    while not (resume.exists() and read_record(resume)["schedule"]["step"]):
         assert time.monotonic() < deadline
         assert processes[0].poll() is None, processes[0].communicate()
         time.sleep(0.05)
