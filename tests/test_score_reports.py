@@ -426,6 +426,17 @@ def test_colours_and_their_absence(capsys):
     assert "\x1b[4m" in plain  # underlined instead
 
 
+def test_the_legend_is_broken_between_its_bands(capsys):
+    show_legend(console(40, no_color=True), "bits per character")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 40
+    bands = re.split(r"\s+", "   ".join(lines).strip())
+    assert bands == ["bits", "per", "character", "0–1", "1–2", "2–4", "4–6", "6–9", "9–13", "≥13"]
+    show_legend(Console(width=40), "bits per character")
+    assert capsys.readouterr().out.count("\n") == 1, "a pipe has no width"
+
+
 def test_a_heat_map_does_not_hold_its_text(capsys):
     """Of a text of any length it keeps the most surprising events, and what stood before them."""
     alive = weakref.WeakSet()

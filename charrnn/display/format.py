@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from charrnn.config import ModelConfig, Unit
 from charrnn.events import Verdict
@@ -28,6 +29,8 @@ ADVICE = {
     "more text": "more text would help",
     "lower rate": "a lower --lr would help",
 }
+BARS, ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*#@"
+"""The heights of a sparkline."""
 UNITS = {"char": ("character", "characters"), "byte": ("byte", "bytes")}
 
 
@@ -68,6 +71,35 @@ def loss(nats: float, unit: Unit = "char", bits_per_char: float | None = None) -
     shown = [] if unit == "char" else [f"{bits(nats):.2f} bits/{unit}"]
     shown += [] if per_char is None else [f"{per_char:.2f} bits/char"]
     return f"{nats:.3f} nats/{unit} ({', '.join(shown)})"
+
+
+def can_show(text: str, encoding: str) -> bool:
+    """Say whether an encoding has all characters of a text."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def sparkline(values: Sequence[float], width: int, encoding: str = "utf-8") -> str:
+    """Draw values as a line of bars, from the lowest to the highest of them.
+
+    Args:
+        values: one bar each. Where there are more than `width`, a selection is drawn, evenly spread
+            and with the last; what is not finite is as high as the highest.
+        width: most columns, 1 or more.
+        encoding: of the terminal; one that lacks block characters gets ASCII.
+    """
+    bars = BARS if can_show(BARS, encoding) else ASCII_BARS
+    if len(values) > width:
+        step = (len(values) - 1) / max(1, width - 1)
+        values = [values[-1 - round(n * step)] for n in reversed(range(width))]
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    low, high = min(finite), max(finite)
+    heights = (value if math.isfinite(value) else high for value in values)
+    shares = ((height - low) / ((high - low) or 1.0) for height in heights)
+    return "".join(bars[round(share * (len(bars) - 1))] for share in shares)
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

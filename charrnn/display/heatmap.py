@@ -123,13 +123,16 @@ def _lines(cells: Iterable[Cell], width: int) -> Iterator[list[Cell]]:
 
 
 def show_legend(console: Console, what: str = "bits") -> None:
-    """Print what the colours mean."""
-    legend = Text(f"{what}  ")
+    """Print what the colours mean, on a terminal in lines that end between two bands."""
+    legend = Text(f"{what} ")
     bounds: Sequence[float | None] = [*(level.from_bits for level in LEVELS[1:]), None]
     for level, end in zip(LEVELS, bounds, strict=True):
         name = f"≥{level.from_bits:g}" if end is None else f"{level.from_bits:g}–{end:g}"
-        legend.append(f" {name} ", level.plain if console.no_color else level.style)
-        legend.append(" ")
+        band = Text(f" {name} ", level.plain if console.no_color else level.style)
+        if console.is_terminal and legend.cell_len + 1 + band.cell_len > console.width:
+            console.print(legend, soft_wrap=True)
+            legend = Text()
+        legend.append(" " if legend else "").append_text(band)
     console.print(legend, soft_wrap=True)
 
 

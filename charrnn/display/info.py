@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.text import Text
 
 from charrnn.config import MAX_MEMBERS, Unit
-from charrnn.display.format import UNITS, architecture, count, duration, loss, size, verdict
+from charrnn.display.format import (
+    UNITS,
+    architecture,
+    count,
+    duration,
+    loss,
+    size,
+    sparkline,
+    verdict,
+)
 from charrnn.display.terminal import columns, visible_text, wrapped
 from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
@@ -20,7 +29,6 @@ from charrnn.storage.listing import UNREADABLE, Surroundings, parts_of
 from charrnn.storage.model_file import ModelRecord, SavedModel
 from charrnn.training.machine import Machine
 
-BARS = "▁▂▃▄▅▆▇█"
 SHOWN_CHARACTERS = 300
 LONGEST_VALUE = 1000
 """Characters of a value, which a stranger may have made as long as the file."""
@@ -205,10 +213,10 @@ def _validation(training: Record, unit: Unit) -> Iterator[Row]:
 def _curve(training: Record, unit: Unit) -> Iterator[Row]:
     losses = [row["val_loss_nats"] for row in training.get("curve", []) if row["val_loss_nats"]]
     if len(losses) > 1:
-        low, high = min(losses), max(losses)
-        scale = (len(BARS) - 1) / ((high - low) or 1.0)
-        bars = "".join(BARS[round((value - low) * scale)] for value in losses)
-        yield "curve", f"{losses[0]:.2f} {bars} {losses[-1]:.2f}"
+        first, last = (f"{losses[n]:.2f}" for n in (0, -1))
+        room = (columns(sys.stdout) or LONGEST_VALUE) - LABEL_WIDTH - len(first) - len(last) - 2
+        marks = sparkline(losses, max(1, room), sys.stdout.encoding or "utf-8")
+        yield "curve", f"{first} {marks} {last}"
 
 
 def _verdict(training: Record, unit: Unit) -> Iterator[Row]:

@@ -248,3 +248,15 @@ class Workers:
         """Return `function` of each member's arguments, in their order."""
         run = map if self._pool is None else self._pool.map
         return list(run(function, *arguments))
+
+
+def is_in_foreground(terminal: int) -> bool:
+    """Say whether a terminal is this process's now: it is not that of a job in the background.
+
+    Args:
+        terminal: its file descriptor.
+    """
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except (AttributeError, OSError):  # there are no jobs, or it is no terminal of this session
+        return True
