@@ -144,11 +144,11 @@ def photographed(picture: Picture, folder: Path) -> str:
         while percent < picture.at_percent:
             assert time.monotonic() < until, seen
             time.sleep(0.2)
-            seen = tmux("capture-pane", "-e", "-p")
+            seen = tmux("capture-pane", "-e", "-p", "-N")
             percent = max(map(int, re.findall(r"(\d+)%", seen)), default=0)
         tmux("wait-for", "ended")
         time.sleep(0.5)  # the signal may overtake the last words
-        return seen or tmux("capture-pane", "-e", "-p")
+        return seen or tmux("capture-pane", "-e", "-p", "-N")
     finally:
         tmux("kill-server")
 
@@ -162,7 +162,7 @@ def svg(picture: Picture, output: str, theme: str) -> str:
         theme: of the page that it is for.
     """
     lines = [Text.assemble(("$ ", "dim"), (picture.command, "bold"))]
-    lines += AnsiDecoder().decode(output.rstrip())
+    lines += AnsiDecoder().decode(output.rstrip("\n"))
     width = round(picture.columns * COLUMN + 2 * MARGIN)
     height = len(lines) * ROW + 2 * MARGIN
     colours = THEMES[theme]
