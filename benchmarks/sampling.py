@@ -1,11 +1,13 @@
 """Speed of sampling, as ratios measured side by side in one run.
 
     python benchmarks/sampling.py            all tables, about two minutes
+    python benchmarks/sampling.py --cells    one stream with all cells, and no more
     python benchmarks/sampling.py --json F   write the figures as JSON, too
 
 "bare products" are the matrix products that a step cannot do without, with the same weights, and
 nothing else: the recurrent product of every layer, the input product of every layer but the first
-(the first layer's is a table of rows by character), and the output product.
+(the first layer's is a table of rows by character), and the output product. "per weight" is the
+number of weights in these products times the characters a second, beside the LSTM's.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from measure import machine, side_by_side
@@ -160,6 +162,27 @@ def one_stream() -> list[dict[str, Any]]:
     return rows
 
 
+def all_cells() -> list[dict[str, Any]]:
+    """Compare one stream of each cell with one of the LSTM of the same shape."""
+    rows = []
+    for layers, hidden in SIZES:
+        models = {cell: random_model(cell, layers, hidden) for cell in get_args(Cell)}
+        sizes = {cell: sum(w.size for w in products(model)) for cell, model in models.items()}
+        steps = max(200, 400_000_000 // (sizes["lstm"] * 100))
+        times = side_by_side({cell: sampling(model, steps, 1) for cell, model in models.items()})
+        row: dict[str, Any] = {
+            "model": f"cells {layers}×{hidden}",
+            "lstm_char_per_s": steps / times["lstm"],
+        }
+        for cell in models:
+            row[f"{cell}_times_lstm"] = times["lstm"] / times[cell]
+            rates = {one: sizes[one] / times[one] for one in (cell, "lstm")}
+            row[f"{cell}_per_weight"] = rates[cell] / rates["lstm"]
+        rows.append(row)
+        show(row)
+    return rows
+
+
 def many_streams() -> list[dict[str, Any]]:
     """Compare 64 streams, and 1,000 short documents, with the bare products and with torch."""
     rows = []
@@ -264,16 +287,20 @@ def main() -> None:
     """Run all tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--cells", action="store_true", help="compare the cells only")
     arguments = parser.parse_args()
     print(machine())
     started = time.time()
-    figures = {
-        "machine": machine(),
-        "one_stream": one_stream(),
-        "many_streams": many_streams(),
-        "ensembles": ensembles(),
-        "first_character": first_character(),
+    tables = {
+        "cells": all_cells,
+        "one_stream": one_stream,
+        "many_streams": many_streams,
+        "ensembles": ensembles,
+        "first_character": first_character,
     }
+    if arguments.cells:
+        tables = {"cells": all_cells}
+    figures = {"machine": machine(), **{name: table() for name, table in tables.items()}}
     print(f"{time.time() - started:.0f} s in all")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")

@@ -1,6 +1,7 @@
 """Speed of training, beside what the matrix products alone would take.
 
     python benchmarks/training.py            all cells and sizes, about three minutes
+    python benchmarks/training.py --cells    the layers of all cells beside nn.LSTM, and no more
     python benchmarks/training.py --json F   write the figures as JSON, too
 
 A training step cannot do without its matrix products: for every character of a window one product
@@ -9,8 +10,10 @@ window at once the products of the input, of the output and of the gradients. "s
 the time that torch takes for these products alone, of the same shapes, in the same precision, with
 weights packed beforehand where torch can do that, as a share of the time of the recurrent layer
 (forwards and backwards) or of the whole step (with embedding, loss, clipping and optimiser).
-"times torch" compares a layer with torch's own module, where ours is another. The last rows compare
-one network with two trained side by side on half the threads each, by the characters that all read.
+"times torch" compares a layer with torch's own module, where ours is another, and "times LSTM" the
+speed of each cell's layer with that of `nn.LSTM` of the same shape, in the same run. The last rows
+compare one network with two trained side by side on half the threads each, by the characters that
+all read.
 """
 
 from __future__ import annotations
@@ -29,7 +32,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.config import Cell, ModelConfig, TrainingConfig
-from charrnn.models.cells import gru
 from charrnn.models.network import CharNetwork
 from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
 from charrnn.training.system import Workers, autocast, load_torch
@@ -90,22 +92,33 @@ def products(config: ModelConfig, batch: int, window: int, dtype: torch.dtype) -
     return layer, step
 
 
-def layer_task(config: ModelConfig, batch: int, window: int, dtype: str, *, ours: bool) -> Task:
-    """Return a task: the recurrent layer forwards and backwards."""
-    module = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}[config.cell](
-        config.embedding_size, config.hidden_size
-    )
+def layer_task(config: ModelConfig, batch: int, window: int, dtype: str) -> Task:
+    """Return a task: the recurrent layer of a network forwards and backwards."""
+    network = CharNetwork(config)
+    weights: list[Tensor] = list(network.layers[0].parameters())
     x = torch.randn(window, batch, config.embedding_size, requires_grad=True)
-    h = torch.zeros(1, batch, config.hidden_size)
-    state = (h, h) if config.cell == "lstm" else h
+    (state,) = network.initial_state(batch)
     gradient = torch.randn(window, batch, config.hidden_size)
 
     def task() -> None:
         with autocast(CPU, dtype):
-            if ours and config.cell == "gru":
-                y, _ = gru(x, h[0], *module.parameters())
-            else:
-                y, _ = module(x, state)
+            y, _ = network._run(x, state, weights)
+        torch.autograd.backward(y, gradient.to(y.dtype))
+
+    return task
+
+
+def torch_task(config: ModelConfig, batch: int, window: int, dtype: str) -> Task:
+    """Return a task: torch's own module of the cell forwards and backwards."""
+    module = {"lstm": nn.LSTM, "gru": nn.GRU}[config.cell](
+        config.embedding_size, config.hidden_size
+    )
+    x = torch.randn(window, batch, config.embedding_size, requires_grad=True)
+    gradient = torch.randn(window, batch, config.hidden_size)
+
+    def task() -> None:
+        with autocast(CPU, dtype):
+            y, _ = module(x)
         torch.autograd.backward(y, gradient.to(y.dtype))
 
     return task
@@ -158,24 +171,25 @@ def peak(dtype: torch.dtype) -> float:
     return 2 * PEAK_SIZE**3 / side_by_side({"task": task})["task"]
 
 
+def shape(cell: Cell, hidden: int) -> ModelConfig:
+    """Return a network of one layer."""
+    return ModelConfig(
+        vocab_size=VOCAB_SIZE, cell=cell, hidden_size=hidden, embedding_size=EMBEDDING_SIZE
+    )
+
+
 def measure(cell: Cell, hidden: int, batch: int, window: int, dtype: str) -> dict[str, Any]:
     """Return one row of the table."""
-    config = ModelConfig(
-        vocab_size=VOCAB_SIZE,
-        cell=cell,
-        hidden_size=hidden,
-        num_layers=1,
-        embedding_size=EMBEDDING_SIZE,
-    )
+    config = shape(cell, hidden)
     bare_layer, bare_step = products(config, batch, window, getattr(torch, dtype))
     tasks = {
         "bare layer": bare_layer,
         "bare step": bare_step,
-        "layer": layer_task(config, batch, window, dtype, ours=True),
+        "layer": layer_task(config, batch, window, dtype),
         "cycle": cycle(step_task(config, batch, window, dtype)),
     }
     if cell == "gru":
-        tasks["torch"] = layer_task(config, batch, window, dtype, ours=False)
+        tasks["torch"] = torch_task(config, batch, window, dtype)
     times = side_by_side(tasks)
     times["step"] = times["cycle"] / RENEWED_EVERY
     characters = batch * window
@@ -192,11 +206,25 @@ def measure(cell: Cell, hidden: int, batch: int, window: int, dtype: str) -> dic
     return row
 
 
+def measure_cells(hidden: int, batch: int, window: int, dtype: str) -> dict[str, Any]:
+    """Return the speed of each cell's layer as a multiple of that of `nn.LSTM`."""
+    tasks = {
+        cell: layer_task(shape(cell, hidden), batch, window, dtype)
+        for cell in get_args(Cell)
+        if cell != "lstm"
+    }
+    tasks["lstm"] = torch_task(shape("lstm", hidden), batch, window, dtype)
+    times = side_by_side(tasks)
+    return {
+        "model": f"cells 1×{hidden}, {batch}×{window}",
+        "lstm_char_per_s": batch * window / times["lstm"],
+        **{f"{cell}_times_lstm": times["lstm"] / times[cell] for cell in get_args(Cell)},
+    }
+
+
 def measure_members(hidden: int, dtype: str) -> dict[str, Any]:
     """Return the characters that one network reads, and two together, each on half the threads."""
-    config = ModelConfig(
-        vocab_size=VOCAB_SIZE, hidden_size=hidden, num_layers=1, embedding_size=EMBEDDING_SIZE
-    )
+    config = shape("lstm", hidden)
     batch, window = WINDOWS[0]
     alone, *pair = (step_task(config, batch, window, dtype) for _ in range(3))
     workers = Workers(len(pair), CPU)
@@ -229,6 +257,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--cells", action="store_true", help="compare the cells' layers only")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
     arguments = parser.parse_args()
     load_torch()
@@ -236,10 +265,14 @@ def main() -> None:
     print(f"{machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{arguments.dtype}: {highest / 1e9:,.0f} GFLOP/s in products of {PEAK_SIZE}×{PEAK_SIZE}")
     rows = []
-    for cell, hidden, (batch, window) in itertools.product(get_args(Cell), HIDDEN, WINDOWS):
+    for hidden, (batch, window) in itertools.product(HIDDEN, WINDOWS):
+        rows.append(measure_cells(hidden, batch, window, arguments.dtype))
+        show(rows[-1])
+    cells = () if arguments.cells else get_args(Cell)
+    for cell, hidden, (batch, window) in itertools.product(cells, HIDDEN, WINDOWS):
         rows.append(measure(cell, hidden, batch, window, arguments.dtype))
         show(rows[-1])
-    for hidden in (128, *HIDDEN):
+    for hidden in () if arguments.cells else (128, *HIDDEN):
         rows.append(measure_members(hidden, arguments.dtype))
         show(rows[-1])
     print(f"{time.time() - started:.0f} s in all")

@@ -23,7 +23,15 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 from charrnn.errors import ConfigError
 
-Cell = Literal["lstm", "gru", "rnn"]
+Cell = Literal["lstm", "peephole-lstm", "gru", "gru-simple", "rnn"]
+CELL_NAMES: dict[Cell, str] = {
+    "lstm": "LSTM",
+    "peephole-lstm": "peephole LSTM",
+    "gru": "GRU",
+    "gru-simple": "simple GRU",
+    "rnn": "RNN",
+}
+"""As they are written in a sentence."""
 Nonlinearity = Literal["tanh", "relu"]
 OptimizerName = Literal["muon", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -218,9 +226,15 @@ class ModelConfig(_Config):
 
     vocab_size: int
     """Number of ids, UNK and EOS included."""
-    cell: Cell = setting("lstm", "Recurrent cell.")
+    cell: Cell = setting(
+        "lstm",
+        "Recurrent cell; the gates of peephole-lstm see the memory cell too, and gru-simple has no "
+        "reset gate.",
+    )
     nonlinearity: Nonlinearity = setting(
-        "tanh", "Activation of the rnn cell; the gated cells use tanh."
+        "tanh",
+        "Activation of the rnn cell, which starts from the identity with relu (IRNN); the gated "
+        "cells use tanh.",
     )
     hidden_size: int = setting(256, "Units per layer of each ensemble member.")
     num_layers: int = setting(1, "Stacked recurrent layers.")
@@ -268,8 +282,13 @@ class ModelConfig(_Config):
 
     @property
     def gates(self) -> int:
-        """Number of gate blocks stacked in one layer's weights: LSTM 4, GRU 3, RNN 1."""
-        return {"lstm": 4, "gru": 3, "rnn": 1}[self.cell]
+        """Number of gate blocks stacked in one layer's weights, the candidate's included."""
+        return {"lstm": 4, "peephole-lstm": 4, "gru": 3, "gru-simple": 2, "rnn": 1}[self.cell]
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether a layer carries a memory cell c beside its hidden state h."""
+        return self.cell in ("lstm", "peephole-lstm")
 
     def input_size(self, layer: int) -> int:
         """Width of the input of `layer` (from 0)."""
@@ -281,9 +300,10 @@ class ModelConfig(_Config):
         """Name and shape of every array of the model, in the order of the data flow.
 
         Gates are stacked in torch's order: LSTM input, forget, cell, output; GRU reset,
-        update, new. An ensemble's arrays have a leading axis of its members. A bidirectional
-        network has all arrays twice, those that read from right to left as `reverse.…`. The file,
-        the NumPy engine and the torch network all follow this table.
+        update, new, of which the simple GRU has the last two. The peepholes are those of the
+        input, forget and output gates. An ensemble's arrays have a leading axis of its members. A
+        bidirectional network has all arrays twice, those that read from right to left as
+        `reverse.…`. The file, the NumPy engine and the torch network all follow this table.
         """
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
@@ -294,6 +314,8 @@ class ModelConfig(_Config):
             shapes[f"layers.{layer}.weight_hh"] = (rows, self.hidden_size)
             shapes[f"layers.{layer}.bias_ih"] = (rows,)
             shapes[f"layers.{layer}.bias_hh"] = (rows,)
+            if self.cell == "peephole-lstm":
+                shapes[f"layers.{layer}.peephole"] = (3 * self.hidden_size,)
         shapes["output.weight"] = (self.vocab_size, self.hidden_size)
         shapes["output.bias"] = (self.vocab_size,)
         if self.bidirectional:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from charrnn.config import (
+    CELL_NAMES,
     MAX_NUM,
     ExportFormat,
     OnUnknown,
@@ -83,7 +84,7 @@ class CharModel:
         config, vocabulary = self.saved.config, self.saved.vocabulary
         is_bytes = vocabulary.unit == "byte"
         parts = [
-            f"{config.cell.upper()} {config.num_layers} x {config.hidden_size}",
+            f"{CELL_NAMES[config.cell]} {config.num_layers} x {config.hidden_size}",
             *([f"{config.members} members"] if config.members > 1 else []),
             *(["bidirectional"] if config.bidirectional else []),
             "bytes" if is_bytes else f"{len(vocabulary.characters)} characters",

@@ -30,17 +30,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import get_args
 
 import texts
 
 import charrnn.display.train
 import charrnn.training.trainer  # noqa: F401  (before the first child)
 from charrnn.cli import main as command_line
+from charrnn.config import Cell
 from charrnn.storage.atomic import is_temporary
 from charrnn.storage.model_file import load_model
 from charrnn.storage.runs import RunDirectory, take_over
 
-CELLS = (("lstm",), ("gru",), ("rnn",), ("rnn", "--nonlinearity", "relu"))
+CELLS = (*((cell,) for cell in get_args(Cell)), ("rnn", "--nonlinearity", "relu"))
 DOCUMENTS = (("none",), ("line",), ("line", "--unit", "byte"))
 MEMBERS = (1, 2)
 STEPS = 240

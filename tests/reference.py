@@ -1,12 +1,14 @@
 """The networks' equations, transcribed one unit at a time in float64: the judge of both engines.
 
-Sources: LSTM Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; GRU Cho et
-al. 2014 in cuDNN's variant, the reset gate after the recurrent product; RNN Elman 1990. Written
-for reading, and without a look at how the engines compute the same thing.
+Sources: LSTM Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000, peepholes Gers
+& Schmidhuber 2000; GRU Cho et al. 2014 in cuDNN's variant, the reset gate after the recurrent
+product; RNN Elman 1990. Written for reading, and without a look at how the engines compute the
+same thing.
 
 Arrays are those of `ModelConfig.weight_shapes()`: gate blocks one below the other, LSTM in the
-order input, forget, cell, output, GRU in the order reset, update, new; an ensemble's have a leading
-axis of its members.
+order input, forget, cell, output, its peepholes input, forget, output, GRU in the order reset,
+update, new, of which the simple GRU has the last two; an ensemble's have a leading axis of its
+members.
 """
 
 from __future__ import annotations
@@ -18,18 +20,23 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 
-CELLS = ("lstm", "gru", "rnn-tanh", "rnn-relu")
+CELLS = ("lstm", "peephole-lstm", "gru", "gru-simple", "rnn-tanh", "rnn-relu")
+
+
+def cell_and_nonlinearity(cell):
+    """The two settings of one of `CELLS`."""
+    return ("rnn", cell.removeprefix("rnn-")) if cell.startswith("rnn-") else (cell, "tanh")
 
 
 def make_config(
     cell, *, layers=1, embedding=0, vocab_size=7, hidden=5, members=1, bidirectional=False
 ):
     """A small config of one of `CELLS`."""
-    name, _, nonlinearity = cell.partition("-")
+    name, nonlinearity = cell_and_nonlinearity(cell)
     return ModelConfig(
         vocab_size=vocab_size,
         cell=name,
-        nonlinearity=nonlinearity or "tanh",
+        nonlinearity=nonlinearity,
         hidden_size=hidden,
         num_layers=layers,
         embedding_size=embedding,
@@ -45,7 +52,7 @@ def random_weights(config, seed=0, scale=0.6):
 
 
 def zero_state(config):
-    """Per layer the pair (h, c); c is used by the LSTM only."""
+    """Per layer the pair (h, c); c is used by the LSTMs only."""
     return [(np.zeros(config.hidden_size), np.zeros(config.hidden_size))] * config.num_layers
 
 
@@ -64,6 +71,17 @@ def lstm_step(x, h, c, W, U, b, d):
     return new_h, new_c
 
 
+def peephole_lstm_step(x, h, c, W, U, b, d, p):
+    """One LSTM step whose gates see c, the output gate the new one."""
+    H = len(h)
+    new_h, new_c = np.empty(H), np.empty(H)
+    for j in range(H):
+        i, f, g, o = (W[k] @ x + b[k] + U[k] @ h + d[k] for k in (j, H + j, 2 * H + j, 3 * H + j))
+        new_c[j] = sigmoid(f + p[H + j] * c[j]) * c[j] + sigmoid(i + p[j] * c[j]) * math.tanh(g)
+        new_h[j] = sigmoid(o + p[2 * H + j] * new_c[j]) * math.tanh(new_c[j])
+    return new_h, new_c
+
+
 def gru_step(x, h, c, W, U, b, d):
     """One GRU step, reset gate after the product: n = tanh(W x + b + r (U h + d))."""
     H = len(h)
@@ -74,6 +92,16 @@ def gru_step(x, h, c, W, U, b, d):
         update = sigmoid(W[u] @ x + b[u] + U[u] @ h + d[u])
         new = math.tanh(W[n] @ x + b[n] + reset * (U[n] @ h + d[n]))
         new_h[j] = (1 - update) * new + update * h[j]
+    return new_h, c
+
+
+def simple_gru_step(x, h, c, W, U, b, d):
+    """One step of the GRU without reset gate; z is the share of the old state that is kept."""
+    H = len(h)
+    new_h = np.empty(H)
+    for j in range(H):
+        z, n = (W[k] @ x + b[k] + U[k] @ h + d[k] for k in (j, H + j))
+        new_h[j] = (1 - sigmoid(z)) * math.tanh(n) + sigmoid(z) * h[j]
     return new_h, c
 
 
@@ -90,7 +118,12 @@ def relu_step(x, h, c, W, U, b, d):
 def cell_step(config):
     if config.cell == "rnn":
         return {"tanh": tanh_step, "relu": relu_step}[config.nonlinearity]
-    return {"lstm": lstm_step, "gru": gru_step}[config.cell]
+    return {
+        "lstm": lstm_step,
+        "peephole-lstm": peephole_lstm_step,
+        "gru": gru_step,
+        "gru-simple": simple_gru_step,
+    }[config.cell]
 
 
 def run(config, weights, ids, state=None):
@@ -105,7 +138,8 @@ def run(config, weights, ids, state=None):
             x = np.zeros(config.vocab_size)
             x[i] = 1.0
         for k in range(config.num_layers):
-            parts = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+            parts += ["peephole"] * (config.cell == "peephole-lstm")
             state[k] = step(x, *state[k], *(weights[f"layers.{k}.{part}"] for part in parts))
             x = state[k][0]
         logits.append(weights["output.weight"] @ x + weights["output.bias"])

@@ -98,7 +98,7 @@ def test_the_edges_of_the_ranges_are_allowed(config, values):
     assert {name: getattr(made, name) for name in values} == values
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", "peephole-lstm", "gru", "gru-simple"])
 def test_relu_belongs_to_the_rnn(cell):
     with pytest.raises(ConfigError, match=r"^nonlinearity relu belongs to the rnn cell, not to "):
         ModelConfig(vocab_size=9, cell=cell, nonlinearity="relu")
@@ -226,6 +226,15 @@ def test_the_shapes_of_a_model():
     onehot = ModelConfig(vocab_size=9, hidden_size=4)
     assert "embedding.weight" not in onehot.weight_shapes()
     assert onehot.weight_shapes()["layers.0.weight_ih"] == (16, 9)
+
+
+def test_the_shapes_of_the_cells():
+    """Gate blocks of each, and peepholes of one."""
+    for cell, rows in (("lstm", 16), ("peephole-lstm", 16), ("gru-simple", 8), ("rnn", 4)):
+        shapes = ModelConfig(vocab_size=9, cell=cell, hidden_size=4).weight_shapes()
+        assert shapes["layers.0.weight_hh"] == (rows, 4)
+        assert shapes["layers.0.bias_ih"] == (rows,)
+        assert shapes.get("layers.0.peephole") == ((12,) if cell == "peephole-lstm" else None)
 
 
 def test_the_arrays_of_an_ensemble_have_an_axis_of_members():

@@ -38,6 +38,8 @@ COMMANDS = {command.name: command.callback for command in app.registered_command
 KINDS = {
     "lstm": {"cell": "lstm"},
     "gru-line": {"cell": "gru", "documents": "line", "num_layers": 2},
+    "peephole-bytes-line": {"cell": "peephole-lstm", "unit": "byte", "documents": "line"},
+    "simple-members": {"cell": "gru-simple", "members": 2, "num_layers": 2},
     "rnn-bytes": {"cell": "rnn", "unit": "byte", "embedding_size": 3},
     "relu-members-nfc": {"cell": "rnn", "nonlinearity": "relu", "members": 2, "normalize": "nfc"},
     "bytes-members-line": {"cell": "lstm", "unit": "byte", "members": 3, "documents": "line"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import torch
 
 from charrnn import events
 from charrnn.batches.windows import shifted
+from charrnn.config import Cell
 from charrnn.engine.network import Engine, target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.storage.model_file import load_model
@@ -35,7 +37,7 @@ pytestmark = [
 ]
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="torch finds no CUDA GPU here")
 
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+CELLS = [*((cell, "tanh") for cell in get_args(Cell)), ("rnn", "relu")]
 DROPOUT = {"dropout": 0.2, "input_dropout": 0.1, "recurrent_dropout": 0.2}
 TEXT = texts.english(20_000)
 
@@ -128,7 +130,7 @@ def test_a_step_waits_for_nothing(prepare, documents):
 
 @needs_cuda
 @pytest.mark.parametrize("options", [{}, DROPOUT])
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", get_args(Cell))
 def test_the_weights_lie_as_cudnn_wants_them(prepare, cell, options):
     trainer = prepare(TEXT, steps=5, cell=cell, num_layers=2, device="cuda", **options)
     with warnings.catch_warnings():

@@ -12,7 +12,10 @@ import torch
 
 from charrnn.models.network import CharNetwork
 
-GATES = {"lstm": 4, "gru": 3, "rnn-tanh": 1, "rnn-relu": 1}
+GATES = {
+    "lstm": 4, "peephole-lstm": 4, "gru": 3, "gru-simple": 2, "rnn-tanh": 1, "rnn-relu": 1
+}  # fmt: skip
+ORTHOGONAL = [cell for cell in reference.CELLS if cell != "rnn-relu"]
 H, E, V = 48, 80, 40
 
 
@@ -22,7 +25,7 @@ def new_weights(cell, layers=2):
     return CharNetwork(config).export_weights()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-tanh"])
+@pytest.mark.parametrize("cell", ORTHOGONAL)
 def test_recurrent_weights_are_orthogonal_in_each_gate(cell):
     weights = new_weights(cell)
     for k in range(2):
@@ -41,7 +44,7 @@ def test_the_relu_rnn_starts_with_the_identity_and_he_weights():
         assert std == pytest.approx(math.sqrt(2 / inputs), rel=0.05)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-tanh"])
+@pytest.mark.parametrize("cell", ORTHOGONAL)
 def test_input_weights_are_glorot_uniform_in_each_gate(cell):
     weights = new_weights(cell)
     for k, inputs in enumerate((E, H)):
@@ -57,10 +60,17 @@ def test_biases_are_zero_but_for_the_forget_gate(cell):
     for k in range(2):
         total = weights[f"layers.{k}.bias_ih"] + weights[f"layers.{k}.bias_hh"]
         expected = np.zeros(GATES[cell] * H)
-        if cell == "lstm":
+        if cell.endswith("lstm"):
             expected[H : 2 * H] = 1
         np.testing.assert_array_equal(total, expected)
     np.testing.assert_array_equal(weights["output.bias"], np.zeros(V))
+
+
+def test_peepholes_are_closed():
+    """Training begins with the plain LSTM, and opens them."""
+    weights = new_weights("peephole-lstm")
+    for k in range(2):
+        np.testing.assert_array_equal(weights[f"layers.{k}.peephole"], np.zeros(3 * H))
 
 
 def test_embedding_and_output_weights():
@@ -97,7 +107,7 @@ def test_dropout_keeps_one_mask_for_all_characters_of_a_row():
     assert len(np.unique(kept > 0, axis=0)) > 10  # rows have masks of their own
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-tanh"])
+@pytest.mark.parametrize("cell", ORTHOGONAL)
 def test_recurrent_dropout_is_a_mask_on_the_columns_of_the_recurrent_weights(cell, monkeypatch):
     """The same units for all gates, rows and characters; gradients of hidden units are zero."""
     hidden, rows = 6, 3

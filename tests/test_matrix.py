@@ -24,7 +24,7 @@ from charrnn.training.prepare import prepare_training
 
 DIMENSIONS = {
     "documents": ("none", "line", "blank-line", "file"),
-    "cell": ("lstm", "gru", "rnn-tanh", "rnn-relu"),
+    "cell": reference.CELLS,
     "members": (1, 2, 4),
     "layers": (1, 2),
     "unit": ("char", "byte"),
@@ -86,7 +86,7 @@ CASES = covering_cases()
 def test_the_cases_cover_every_pair():
     covered = set().union(*map(pairs_of, CASES))
     assert covered >= all_pairs()
-    assert len(CASES) <= 24
+    assert len(CASES) <= 26
 
 
 def corpus(folder: Path, documents: str) -> list[Path]:
@@ -104,12 +104,12 @@ def corpus(folder: Path, documents: str) -> list[Path]:
 
 
 def settings_of(case, **more):
-    cell, _, nonlinearity = case["cell"].partition("-")
+    cell, nonlinearity = reference.cell_and_nonlinearity(case["cell"])
     settings = {
         **SMALL,
         "documents": case["documents"],
         "cell": cell,
-        "nonlinearity": nonlinearity or None,
+        "nonlinearity": nonlinearity,
         "members": case["members"],
         "num_layers": case["layers"],
         "unit": case["unit"],

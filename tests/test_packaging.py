@@ -213,7 +213,7 @@ def test_every_option_is_in_the_man_page_and_the_completions():
     ("words", "found"),
     [
         ("charrnn exp", "export"),
-        ("charrnn train --cell g", "gru"),
+        ("charrnn train --cell g", "gru gru-simple"),
         ("charrnn train --cell = r", "rnn"),
         ("charrnn info --sy", "--system"),
         ("charrnn sample text", ""),

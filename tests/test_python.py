@@ -162,7 +162,7 @@ def test_a_wrong_argument_of_scoring(model, method, given, rules, message):
 TRAINING = [
     ({"hidden_size": 0}, "hidden_size must be at least 1, got 0"),
     ({"hidden_size": "8"}, "hidden_size must be a whole number, got '8'"),
-    ({"cell": "LSTM"}, "cell must be one of lstm, gru, rnn, got 'LSTM'"),
+    ({"cell": "LSTM"}, "cell must be one of lstm, peephole-lstm, gru, gru-simple, rnn, got 'LSTM'"),
     ({"time_s": "90s"}, "time_s must be a number of seconds such as 90, got '90s'"),
     (
         {"time_s": 1e-6},

@@ -27,6 +27,7 @@ from torch.optim.optimizer import (
 import charrnn
 from charrnn import api, events
 from charrnn.batches.windows import shifted
+from charrnn.config import CELL_NAMES
 from charrnn.corpus.corpus import load_corpus
 from charrnn.engine.network import Engine, target_logprobs
 from charrnn.errors import (
@@ -126,7 +127,7 @@ def test_the_entropy_of_a_markov_chain_is_reached(prepare):
 
 
 @pytest.mark.parametrize(
-    ("cell", "nonlinearity"), [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "relu")]
+    ("cell", "nonlinearity"), [*((cell, "tanh") for cell in CELL_NAMES), ("rnn", "relu")]
 )
 def test_validation_loss_falls_on_prose(prepare, cell, nonlinearity):
     trainer = prepare(texts.english(), steps=150, cell=cell, nonlinearity=nonlinearity)

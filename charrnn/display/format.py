@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from charrnn.config import ModelConfig, Unit
+from charrnn.config import CELL_NAMES, ModelConfig, Unit
 from charrnn.events import Verdict
 from charrnn.scoring.score import bits
 
@@ -117,7 +117,7 @@ def _gap(nats: float) -> str:
 def architecture(config: ModelConfig) -> str:
     """Write the shape of a model in a few words."""
     inputs = f"embedding {config.embedding_size}" if config.embedding_size else "one-hot input"
-    kind = config.cell.upper() + (" (relu)" if config.nonlinearity == "relu" else "")
+    kind = CELL_NAMES[config.cell] + (" (relu)" if config.nonlinearity == "relu" else "")
     shape = f"{kind} {config.num_layers} × {config.hidden_size}, {inputs}"
     if config.bidirectional:
         shape = f"bidirectional {shape}"

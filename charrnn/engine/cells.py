@@ -8,12 +8,16 @@ that a step is one product for each member. The steps are closures over the arra
 network of 256 units takes 15 µs for its products, and looking things up would cost half of that
 again. The logistic function is computed as σ(a) = ½ tanh(½ a) + ½; the ½ inside is folded into the
 weights when a layer is built, so that one vectorised tanh serves all gates of the LSTM.
+
+The equations are in the notation of lectures: c the memory cell, c̃ its candidate, Γ the gates, W
+the weights of the input x, U those of the state, ∘ the product element by element. Each class says
+what libraries, and the arrays of a model file, call the same things.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -84,7 +88,7 @@ class LayerState:
             here, because its input product comes from a table.
         x: view of the input, `[M, .., I]`: the hidden state of the layer below.
         h: view of the hidden state, `[M, H]` or `[M, B, H]`.
-        c: cell state of the LSTM, same shape; empty in the other cells.
+        c: memory cell of the LSTMs, same shape; empty in the other cells.
         work: the products and their sums, `[M, .., G·H]`, as BLAS wants them.
         stacked: view of `work`, gate by gate: `[G, M, .., H]`.
         gates: the activations of the gates, `[G, M, .., H]`; each is contiguous, so that operations
@@ -144,11 +148,14 @@ class Layer:
 class LSTMLayer(Layer):
     """Long short-term memory, Hochreiter & Schmidhuber 1997 with the forget gate of Gers 2000.
 
-    i = σ(W_i x + U_i h + b_i)      f = σ(W_f x + U_f h + b_f)
-    o = σ(W_o x + U_o h + b_o)      g = tanh(W_g x + U_g h + b_g)
-    c' = f ∘ c + i ∘ g              h' = o ∘ tanh(c')
+        Γu = σ(W_u x + U_u h + b_u)      update: the libraries' input gate i
+        Γf = σ(W_f x + U_f h + b_f)      forget: f
+        Γo = σ(W_o x + U_o h + b_o)      output: o
+        c̃  = tanh(W_c x + U_c h + b_c)   candidate: g
+        c' = Γu ∘ c̃ + Γf ∘ c             h' = Γo ∘ tanh(c')
 
-    Stored in torch's order i, f, g, o; kept here as i, f, o, g, the sigmoids side by side.
+    h is called a in lectures. Stored in torch's order i, f, g, o; kept here as i, f, o, g, the
+    sigmoids side by side.
     """
 
     def __init__(self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
@@ -180,14 +187,73 @@ class LSTMLayer(Layer):
         return advance
 
 
+class PeepholeLSTMLayer(Layer):
+    """The LSTM whose gates see the memory cell, too: peepholes, Gers & Schmidhuber 2000.
+
+        Γu = σ(W_u x + U_u h + p_u ∘ c + b_u)      update: the libraries' input gate i
+        Γf = σ(W_f x + U_f h + p_f ∘ c + b_f)      forget: f
+        c̃  = tanh(W_c x + U_c h + b_c)             candidate: g
+        c' = Γu ∘ c̃ + Γf ∘ c
+        Γo = σ(W_o x + U_o h + p_o ∘ c' + b_o)     output: o
+        h' = Γo ∘ tanh(c')
+
+    Each gate sees its own unit of the memory cell: update and forget as the step before left it,
+    output as it is now. Stored in torch's order i, f, g, o, the peepholes as i, f, o.
+    """
+
+    def __init__(self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, peephole: Array) -> None:
+        """Fold in the halves; peepholes `[M, 3H]`."""
+
+        def arrange(a: Array) -> Array:
+            i, f, g, o = np.split(a, 4, axis=1)
+            return np.concatenate([0.5 * i, 0.5 * f, g, 0.5 * o], axis=1).astype(a.dtype)
+
+        super().__init__(arrange(w_ih), arrange(w_hh), arrange(b_ih + b_hh))
+        halves = (0.5 * peephole).astype(peephole.dtype)
+        self._peepholes = np.stack(np.split(halves, 3, axis=1))
+
+    def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
+        work, stacked, gates, h, c = state.work, state.stacked, state.gates, state.h, state.c
+        (i, f, g, o), sums_if, sums_o, sums_ifg = gates, stacked[:2], stacked[3], stacked[:3]
+        ifg, sigmoids = gates[:3], gates[:2]
+        see_i, see_f, see_o = (expanded(p, c) for p in self._peepholes)
+        see_if = np.stack([see_i, see_f])
+        add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, c.dtype)
+
+        def advance(z: Array) -> None:
+            product()
+            add(work, z, work)
+            multiply(c, see_if, sigmoids)
+            add(sums_if, sigmoids, sums_if)
+            tanh(sums_ifg, ifg)
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
+            multiply(c, f, c)
+            multiply(i, g, o)
+            add(c, o, c)
+            multiply(c, see_o, o)
+            add(o, sums_o, o)
+            tanh(o, o)
+            multiply(o, half, o)
+            add(o, half, o)
+            tanh(c, h)
+            multiply(h, o, h)
+
+        return advance
+
+
 class GRULayer(Layer):
     """Gated recurrent unit, Cho et al. 2014, with the reset gate after the product (cuDNN, torch).
 
-    r = σ(W_r x + U_r h + b_r)      u = σ(W_u x + U_u h + b_u)
-    n = tanh(W_n x + b_n + r ∘ (U_n h + b'_n))
-    h' = (1 - u) ∘ n + u ∘ h
+        Γr = σ(W_r x + U_r c + b_r)                      reset: the libraries' r
+        Γu = σ(W_u x + U_u c + b_u)                      update: 1 - z
+        c̃  = tanh(W_c x + b_c + Γr ∘ (U_c c + b'_c))     candidate: n, for new
+        c' = Γu ∘ c̃ + (1 - Γu) ∘ c                       state: h
 
-    The new gate keeps input and recurrent product apart, so this layer never uses [W U].
+    In lectures the reset gate comes before the product, U_c (Γr ∘ c). The file has the gates r, z
+    and n, and z is the share of the old state that is kept: the weights of Γu with the other sign.
+
+    The candidate keeps input and recurrent product apart, so this layer never uses [W U].
     """
 
     def __init__(self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
@@ -206,7 +272,7 @@ class GRULayer(Layer):
     def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
         h, split, bias_n = state.h, self._split, expanded(self._bias_n, state.work)
         outer, product_n = state.work[..., :split], state.work[..., split:]
-        stacked, sigmoids, (r, u, n) = state.stacked[:2], state.gates[:2], state.gates
+        stacked, sigmoids, (r, kept, n) = state.stacked[:2], state.gates[:2], state.gates
         add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, h.dtype)
         subtract = np.subtract
 
@@ -221,7 +287,7 @@ class GRULayer(Layer):
             add(n, z[..., split:], n)
             tanh(n, n)
             subtract(h, n, r)
-            multiply(r, u, r)
+            multiply(r, kept, r)
             add(n, r, h)
 
         return advance
@@ -240,8 +306,51 @@ class GRULayer(Layer):
         return step
 
 
+class SimpleGRULayer(Layer):
+    """The GRU without its reset gate, as lectures begin with it: one update gate.
+
+        Γu = σ(W_u x + U_u c + b_u)        update: the libraries' 1 - z
+        c̃  = tanh(W_c x + U_c c + b_c)     candidate: n, for new
+        c' = Γu ∘ c̃ + (1 - Γu) ∘ c         state: h
+
+    The file has the gates z and n of the GRU: z is the share of the old state that is kept, so
+    its weights are those of Γu with the other sign.
+    """
+
+    def __init__(self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array) -> None:
+        """Fold in the halves."""
+
+        def arrange(a: Array) -> Array:
+            z, n = np.split(a, 2, axis=1)
+            return np.concatenate([0.5 * z, n], axis=1).astype(a.dtype)
+
+        super().__init__(arrange(w_ih), arrange(w_hh), arrange(b_ih + b_hh))
+
+    def _cell(self, state: LayerState, product: Callable[[], Any]) -> Callable[[Array], None]:
+        work, stacked, gates, h = state.work, state.stacked, state.gates, state.h
+        kept, n = gates
+        add, multiply, tanh, half = np.add, np.multiply, np.tanh, np.array(0.5, h.dtype)
+        subtract = np.subtract
+
+        def advance(z: Array) -> None:
+            product()
+            add(work, z, work)
+            tanh(stacked, gates)
+            multiply(kept, half, kept)
+            add(kept, half, kept)
+            subtract(h, n, h)
+            multiply(h, kept, h)
+            add(h, n, h)
+
+        return advance
+
+
 class RNNLayer(Layer):
-    """The simple recurrent network, Elman 1990: h' = φ(W x + U h + b), φ = tanh or relu."""
+    """The simple recurrent network, Elman 1990: h' = φ(W x + U h + b), φ = tanh or relu.
+
+    h is called a in lectures. With relu it is the IRNN of Le et al. 2015, whose training starts
+    with the identity as U.
+    """
 
     def __init__(
         self, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array, *, nonlinearity: str
@@ -264,10 +373,19 @@ class RNNLayer(Layer):
         return advance
 
 
-def build_layer(config: ModelConfig, arrays: tuple[Array, Array, Array, Array]) -> Layer:
-    """Return the layer of the config's cell with weights (w_ih, w_hh, b_ih, b_hh)."""
-    if config.cell == "lstm":
-        return LSTMLayer(*arrays)
-    if config.cell == "gru":
-        return GRULayer(*arrays)
-    return RNNLayer(*arrays, nonlinearity=config.nonlinearity)
+def build_layer(config: ModelConfig, arrays: Sequence[Array]) -> Layer:
+    """Return the layer of the config's cell.
+
+    Args:
+        config: the shape of the network.
+        arrays: w_ih, w_hh, b_ih, b_hh, and the peepholes where the cell has them.
+    """
+    if config.cell == "rnn":
+        return RNNLayer(*arrays, nonlinearity=config.nonlinearity)
+    layers: dict[str, type[Layer]] = {
+        "lstm": LSTMLayer,
+        "peephole-lstm": PeepholeLSTMLayer,
+        "gru": GRULayer,
+        "gru-simple": SimpleGRULayer,
+    }
+    return layers[config.cell](*arrays)

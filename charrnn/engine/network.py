@@ -148,13 +148,7 @@ class Engine:
             arrays = {name: array[None] for name, array in arrays.items()}
         self.layers = [
             build_layer(
-                config,
-                (
-                    arrays[f"layers.{k}.weight_ih"],
-                    arrays[f"layers.{k}.weight_hh"],
-                    arrays[f"layers.{k}.bias_ih"],
-                    arrays[f"layers.{k}.bias_hh"],
-                ),
+                config, [arrays[name] for name in arrays if name.startswith(f"layers.{k}.")]
             )
             for k in range(config.num_layers)
         ]

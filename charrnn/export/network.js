@@ -4,7 +4,7 @@
 // zeros to a multiple of four numbers, because the kernel works on four.
 
 const padded = (n) => Math.ceil(n / 4) * 4;
-const GATES = { lstm: 4, gru: 3, rnn: 1 };
+const GATES = { lstm: 4, "peephole-lstm": 4, gru: 3, "gru-simple": 2, rnn: 1 };
 
 /**
  * One memory for all arrays. The size is known before: to grow it would end the views on it.
@@ -69,9 +69,20 @@ class Network {
     }
   }
 
-  /** Gates in the order of the file: i, f, g, o of the LSTM; r, u, n of the GRU. */
+  /** Gates in the order of the file: i, f, g, o of the LSTMs; r, z, n of the GRU, z, n without r. */
   isSigmoid(gate) {
-    return this.cell === "lstm" ? gate !== 2 : this.cell === "gru" && gate < 2;
+    if (this.gates === 4) return gate !== 2;
+    return this.cell !== "rnn" && gate < this.gates - 1;
+  }
+
+  /** Peepholes [3H] of i, f, o in three padded vectors, with the ½ of their gates. */
+  copyPeepholes(m, k) {
+    const array = this.member(`layers.${k}.peephole`, m);
+    return [0, 1, 2].map((gate) => {
+      const vector = new Float32Array(this.width);
+      for (let i = 0; i < this.hidden; i++) vector[i] = 0.5 * array[gate * this.hidden + i];
+      return vector;
+    });
   }
 
   makeCell(memory, m, k) {
@@ -97,6 +108,7 @@ class Network {
       x: xh.subarray(0, input),
       h: xh.subarray(input),
       c: new Float32Array(width),
+      peepholes: this.cell === "peephole-lstm" ? this.copyPeepholes(m, k) : null,
       sums: memory.take(rows),
       inputs: memory.take(rows),
     };
@@ -209,6 +221,8 @@ class Network {
     for (let k = 0; k < rows; k++) sums[k] += outer[k] + inner[k];
     if (z !== null) for (let k = 0; k < rows; k++) sums[k] += z[k];
     if (this.cell === "lstm") this.advanceLstm(cell);
+    else if (this.cell === "peephole-lstm") this.advancePeepholeLstm(cell);
+    else if (this.cell === "gru-simple") this.advanceSimpleGru(cell);
     else this.advanceRnn(cell);
   }
 
@@ -229,7 +243,25 @@ class Network {
     for (let k = 0; k < n; k++) h[k] = (0.5 * sums[3 * n + k] + 0.5) * squashed[k];
   }
 
-  /** n = tanh(W x + b + σ(r) (U h + b')); h' = n + σ(u) (h - n). */
+  /** The same, but i and f see c, and o sees c'. */
+  advancePeepholeLstm({ sums, inputs, h, c, peepholes: [seeI, seeF, seeO] }) {
+    const n = this.width;
+    for (let k = 0; k < n; k++) {
+      sums[k] += seeI[k] * c[k];
+      sums[n + k] += seeF[k] * c[k];
+    }
+    this.tanh(sums.subarray(0, 3 * n));
+    for (let k = 0; k < n; k++) {
+      c[k] = (0.5 * sums[n + k] + 0.5) * c[k] + (0.5 * sums[k] + 0.5) * sums[2 * n + k];
+    }
+    const both = inputs.subarray(0, 2 * n);
+    both.set(c);
+    for (let k = 0; k < n; k++) both[n + k] = sums[3 * n + k] + seeO[k] * c[k];
+    this.tanh(both);
+    for (let k = 0; k < n; k++) h[k] = (0.5 * both[n + k] + 0.5) * both[k];
+  }
+
+  /** n = tanh(W x + b + σ(r) (U h + b')); h' = n + σ(z) (h - n). */
   advanceGru({ sums, inputs, outer, inner, h }) {
     const n = this.width;
     const [gates, fresh] = [sums.subarray(0, 2 * n), inputs.subarray(2 * n)];
@@ -241,6 +273,13 @@ class Network {
     }
     this.tanh(fresh);
     for (let k = 0; k < n; k++) h[k] = fresh[k] + (0.5 * gates[n + k] + 0.5) * (h[k] - fresh[k]);
+  }
+
+  /** n = tanh(W x + U h + b); h' = n + σ(z) (h - n). */
+  advanceSimpleGru({ sums, h }) {
+    const n = this.width;
+    this.tanh(sums);
+    for (let k = 0; k < n; k++) h[k] = sums[n + k] + (0.5 * sums[k] + 0.5) * (h[k] - sums[n + k]);
   }
 
   /** h' = φ(W x + U h + b). */

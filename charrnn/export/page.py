@@ -8,7 +8,7 @@ import html
 from typing import Any
 
 from charrnn import __version__
-from charrnn.config import StoredPrecision
+from charrnn.config import CELL_NAMES, StoredPrecision
 from charrnn.errors import ConfigError
 from charrnn.export.heat import asset, legend, script_json, style
 from charrnn.export.weights import packed_arrays
@@ -17,7 +17,6 @@ from charrnn.storage.model_file import SavedModel
 MAX_BYTES = 50_000_000
 WORKER = ("writing.js", "kernel.js", "network.js", "worker.js")
 """In their order: each uses what stands above it."""
-CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 
 
 def model_page(
@@ -90,7 +89,7 @@ def about(saved: SavedModel) -> str:
     networks = "One network" if config.members == 1 else f"{config.members} networks"
     layers = "one layer" if config.num_layers == 1 else f"{config.num_layers} layers"
     shape = (
-        f"{networks} of {layers} of {config.hidden_size} {CELLS[config.cell]} units, "
+        f"{networks} of {layers} of {config.hidden_size} {CELL_NAMES[config.cell]} units, "
         f"{config.num_parameters():,} weights"
     )
     corpus = saved.training.get("corpus")

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from charrnn.config import REVERSE, ModelConfig
-from charrnn.models.cells import gru
+from charrnn.models.gru import gru, simple_gru
+from charrnn.models.peephole import peephole_lstm
 from charrnn.storage.merge import reverse_part, split_weights, stack_weights
 from charrnn.storage.model_file import SavedModel, Weights
 from charrnn.vocab import FIRST_CHARACTER_ID, Vocabulary
@@ -26,7 +27,7 @@ from charrnn.vocab import FIRST_CHARACTER_ID, Vocabulary
 BothSides = tuple[Tensor, Tensor]
 """What a network reads from the right: `[B, T]` ids, and the position that each stands beside."""
 NetworkState = list[Any]
-"""Of a `CharNetwork`: per layer `(h_BH, c_BH)` for the LSTM, `(h_BH,)` for the other cells. Of an
+"""Of a `CharNetwork`: per layer `(h_BH, c_BH)` for the LSTMs, `(h_BH,)` for the other cells. Of an
 `Ensemble`: such a list per member."""
 
 
@@ -43,7 +44,8 @@ class CharNetwork(nn.Module):
                            identity (Le et al. 2015)
         input weights      Glorot uniform in each gate (Glorot & Bengio 2010); for the relu RNN
                            He normal (He et al. 2015)
-        biases             0, the LSTM's forget gate 1 (Gers et al. 2000, Jozefowicz et al. 2015)
+        biases             0, the LSTMs' forget gate 1 (Gers et al. 2000, Jozefowicz et al. 2015)
+        peepholes          0: training begins with the plain LSTM
         embedding          normal of variance 1/E
         output             zero bias, uniform weights within ±1/√H
     """
@@ -78,19 +80,26 @@ class CharNetwork(nn.Module):
             if config.embedding_size
             else None
         )
-        self.layers = nn.ModuleList(
-            self._make_layer(config.input_size(k)) for k in range(config.num_layers)
-        )
+        self.layers = nn.ModuleList(self._make_layer(k) for k in range(config.num_layers))
         self.output = nn.Linear(config.hidden_size, config.vocab_size)
         self._initialise()
 
-    def _make_layer(self, inputs: int) -> nn.RNNBase:
-        hidden = self.config.hidden_size
-        if self.config.cell == "lstm":
+    def _make_layer(self, k: int) -> nn.Module:
+        """Return a layer whose arrays have torch's names: `weight_ih_l0` and so on."""
+        config, inputs, hidden = self.config, self.config.input_size(k), self.config.hidden_size
+        if config.cell == "lstm":
             return nn.LSTM(inputs, hidden)
-        if self.config.cell == "gru":
+        if config.cell == "gru":
             return nn.GRU(inputs, hidden)
-        return nn.RNN(inputs, hidden, nonlinearity=self.config.nonlinearity)
+        if config.cell == "rnn":
+            return nn.RNN(inputs, hidden, nonlinearity=config.nonlinearity)
+        return nn.ParameterDict(  # of pairs: a dict would be sorted
+            [
+                (f"{name.removeprefix(f'layers.{k}.')}_l0", torch.empty(shape))
+                for name, shape in config.weight_shapes().items()
+                if name.startswith(f"layers.{k}.")
+            ]
+        )
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -111,15 +120,17 @@ class CharNetwork(nn.Module):
                     nn.init.orthogonal_(w_hh)
             nn.init.zeros_(arrays[f"layers.{k}.bias_ih_l0"])
             nn.init.zeros_(arrays[f"layers.{k}.bias_hh_l0"])
-            if self.config.cell == "lstm":
+            if self.config.has_memory:
                 arrays[f"layers.{k}.bias_ih_l0"][hidden : 2 * hidden] = 1.0
+            if self.config.cell == "peephole-lstm":
+                nn.init.zeros_(arrays[f"layers.{k}.peephole_l0"])
         bound = 1 / math.sqrt(hidden)
         nn.init.uniform_(self.output.weight, -bound, bound)
         nn.init.zeros_(self.output.bias)
 
     def initial_state(self, batch: int) -> NetworkState:
         """Return a zero state for `batch` rows, on the device and in the type of the weights."""
-        parts = 2 if self.config.cell == "lstm" else 1
+        parts = 2 if self.config.has_memory else 1
         zeros = self.output.weight.new_zeros(batch, self.config.hidden_size)
         return [(zeros,) * parts for _ in self.layers]
 
@@ -149,20 +160,25 @@ class CharNetwork(nn.Module):
         return logits_TBV.transpose(0, 1), after
 
     def _weights_of(self, layer: nn.Module) -> list[Tensor]:
-        """Return w_ih, w_hh, b_ih and b_hh of a layer, with recurrent dropout."""
+        """Return w_ih, w_hh, b_ih, b_hh and peepholes of a layer, with recurrent dropout."""
         weights: list[Tensor] = list(layer.parameters())
         if not self.training or self.recurrent_dropout == 0:
             return weights
         weights[1] = self._drop(weights[1], self.recurrent_dropout)
-        return in_one_buffer(weights) if weights[1].is_cuda else weights
+        is_cudnn = weights[1].is_cuda and isinstance(layer, nn.RNNBase)
+        return in_one_buffer(weights) if is_cudnn else weights
 
     def _run(
         self, x_TBI: Tensor, parts: tuple[Tensor, ...], weights: list[Tensor]
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the outputs of a layer `[T, B, H]` and its state after the last character."""
         cell, is_relu = self.config.cell, self.config.nonlinearity == "relu"
-        if cell == "gru" and x_TBI.device.type == "cpu":
-            x_TBI, h = gru(x_TBI, parts[0], *weights)
+        if cell == "peephole-lstm":
+            x_TBI, *ends = peephole_lstm(x_TBI, *parts, *weights)
+            return x_TBI, tuple(ends)
+        if cell == "gru-simple" or (cell == "gru" and x_TBI.device.type == "cpu"):
+            loop = gru if cell == "gru" else simple_gru
+            x_TBI, h = loop(x_TBI, *parts, *weights)
             return x_TBI, (h,)
         if cell == "rnn" and x_TBI.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # autocast keeps its copies in a cache that members on other threads empty meanwhile
