@@ -14,8 +14,10 @@ import inspect
 import math
 import numbers
 import operator
+import os
 import re
 import secrets
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import NoneType
@@ -61,6 +63,7 @@ MAX_NUM = 1_000_000
 """Samples of one prompt; beyond it a mistake is more likely than a wish."""
 SHOWN_VALUE = 60
 """Characters of a wrong value that a message shows."""
+_SPELLED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
 
 _C = TypeVar("_C", bound="_Config")
 
@@ -214,6 +217,33 @@ def shown(value: Any) -> str:
     except ValueError:  # a whole number of thousands of digits
         return "a number far too large"
     return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}…"
+
+
+def quoted(word: str, system: str = os.name) -> str:
+    """Return a word as it stands in a command to paste: on Windows, for cmd and for PowerShell.
+
+    There, programs take their line apart themselves, by the rules of Microsoft's C library: a
+    backslash is plain but before a quotation mark.
+    """
+    if system != "nt":
+        return shlex.quote(word) if word.isprintable() else _dollar_quoted(word)
+    if re.fullmatch(r"[\w.:/\\+=-]+", word):
+        return word
+    inside = re.sub(r'(\\*)("|\Z)', lambda m: m[1] * 2 + (r"\"" if m[2] else ""), word)
+    return f'"{inside}"'
+
+
+def _dollar_quoted(word: str) -> str:
+    """Quote a word with unprintable characters as bash, ksh and zsh read it: `$'a\\nb'`."""
+
+    def spelled(c: str) -> str:
+        if c in _SPELLED:
+            return _SPELLED[c]
+        if "\udc80" <= c <= "\udcff":  # a byte that was not UTF-8 (PEP 383)
+            return f"\\x{ord(c) - 0xDC00:02x}"
+        return c if c.isprintable() else f"\\U{ord(c):08x}"
+
+    return f"$'{''.join(map(spelled, word))}'"
 
 
 @dataclass(frozen=True, kw_only=True)

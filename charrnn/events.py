@@ -177,6 +177,9 @@ class RowsHalved:
 class Stopping:
     """The user stops the run: the model is measured and saved first."""
 
+    processes: int = 1
+    """Of torchrun, which gives them 30 seconds, whatever the user does meanwhile."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import reference
 import texts
-from conftest import ACTIVE, COMMENTARY, CRASH, OUTPUT_VARIABLES, Result
+from conftest import ACTIVE, COMMENTARY, CRASH, OUTPUT_VARIABLES, Result, bash, full_device, posix
 
 from charrnn import config
 from charrnn.cli.app import COMMANDS
@@ -28,9 +28,6 @@ from charrnn.display.terminal import wrapped
 from charrnn.events import Evaluated
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.vocab import Vocabulary
-
-POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX")
-FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 
 EVALUATION = re.compile(r" *\d+%  epoch \S+  step ([\d,]+)")
 
@@ -254,7 +251,7 @@ def test_nothing_to_resume(charrnn, text):
     charrnn("train", text, "--resume").assert_one_error(1, "no unfinished run of the text in")
 
 
-@POSIX
+@posix
 def test_closed_streams(charrnn, tiny_model_path, text, tmp_path):
     """Nothing is written where a stream was, and nothing is lost without a word."""
 
@@ -283,7 +280,7 @@ def test_closed_streams(charrnn, tiny_model_path, text, tmp_path):
         assert load_model(out / "model.safetensors").training["step"] == 2
 
 
-@FULL
+@full_device
 @pytest.mark.parametrize(
     "command", [("sample", "--length", 40), ("sample", "--no-stream"), ("score", "a"), ("info",)]
 )
@@ -293,7 +290,7 @@ def test_no_space_for_the_output(tiny_model_path, tmp_path, command):
     result.assert_one_error(1, "no space left on device")
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("size", [1000, 20_000])
 def test_no_space(text, tmp_path, size):
     """A limit on the size of files stands for the full disk: of the text, or of the model."""
@@ -394,7 +391,7 @@ def evaluated(err):
     return [int(m[1].replace(",", "")) for m in map(EVALUATION.match, err.splitlines()) if m]
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_training_is_interrupted_resumed_and_used(charrnn, text, tmp_path, name):
     """The life of a run: Ctrl-C saves it, --resume ends it, nothing writes over it."""
@@ -621,7 +618,6 @@ def test_files_and_pipes_get_utf8(charrnn, tiny_model_path, encoding, command):
     assert "were written as ?" in asked.err
 
 
-@POSIX
 def test_a_reader_that_has_seen_enough(tiny_model_path, tmp_path):
     """`charrnn sample | head -c 10`: the end of the pipe is not an error."""
     process = start("sample", "-m", tiny_model_path, "--length", 1_000_000, cwd=tmp_path)
@@ -634,7 +630,7 @@ def test_a_reader_that_has_seen_enough(tiny_model_path, tmp_path):
     assert code == 0
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_end_sampling_with_what_was_written(tiny_model_path, tmp_path, name):
     process = start("sample", "-m", tiny_model_path, "--length", 10_000_000, cwd=tmp_path)
@@ -647,7 +643,7 @@ def test_signals_end_sampling_with_what_was_written(tiny_model_path, tmp_path, n
     assert result.out.endswith("\n")
 
 
-@POSIX
+@posix
 def test_ctrl_c_while_torch_is_loaded(text, tmp_path):
     """It would abort the process; so it waits, and a run that has not begun leaves nothing."""
     code = """if True:
@@ -702,7 +698,7 @@ def test_the_lines_of_a_file_are_scored(charrnn, tiny_model_path, tmp_path):
 # terminals
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("no_color", [False, True])
 def test_colours_only_on_a_terminal_that_wants_them(tiny_model_path, tmp_path, no_color):
     import pty
@@ -829,7 +825,7 @@ def hostile_path(tiny_model, tmp_path):
     return folder
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize(
     "command",
     [
@@ -874,9 +870,8 @@ def test_a_pipe_gets_the_exact_text_and_raw_a_terminal(charrnn, hostile_path):
     assert charrnn(*given, "--raw", "--num", 2, terminals=("stdout",)).out.startswith(piped)
 
 
+@full_device
 def test_a_dead_stderr_ends_nothing(tiny_model_path, tmp_path):
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
     for command in (("sample", "-n", 5, "--seed", 1), ("score", "abc?"), ("info",)):
         with open("/dev/full", "wb") as full:
             result = end(start(*command, "-m", tiny_model_path, cwd=tmp_path, stderr=full))
@@ -890,6 +885,7 @@ def test_a_long_message_is_cut(charrnn):
     assert len(result.err) < 1200
 
 
+@bash
 def test_commands_that_are_printed_can_be_pasted(charrnn, text, tmp_path):
     """Every one, whatever the names of the files."""
     name = "it's my run\n2"
@@ -959,7 +955,7 @@ def test_a_path_in_a_message_keeps_its_blanks(charrnn, text, tmp_path):
     charrnn("train", text, "--out", "x  y").assert_one_error(1, "x  y already holds a run")
 
 
-@POSIX
+@posix
 @pytest.mark.parametrize("option", ["--prompts", "--prompt-file", "--check-novelty"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_samples_are_not_written_into_what_is_read(tiny_model_path, tmp_path, option, inside):

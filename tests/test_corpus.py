@@ -20,6 +20,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import links, named_pipes, posix
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -291,7 +292,7 @@ def digest_of_one(path):
     return digest_of([path], ())
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+@named_pipes
 def test_pipes_are_read_where_they_are_named(write, tmp_path):
     folder = write("one", "folder/a.txt").parent
     pipe = folder / "b.txt"
@@ -366,6 +367,7 @@ def test_any_pattern_is_understood(write, tmp_path, glob):
         assert names_in(tmp_path / "d", glob) == ["[a.txt"]
 
 
+@named_pipes
 def test_links_are_followed_and_a_file_is_read_once(write, tmp_path):
     write("a", "d/a.txt"), write("b", "elsewhere/b.txt")
     (tmp_path / "d/again.txt").hardlink_to(tmp_path / "d/a.txt")
@@ -384,6 +386,7 @@ def test_links_are_followed_and_a_file_is_read_once(write, tmp_path):
     )
 
 
+@links
 @pytest.mark.parametrize("name", ["a" * 5000, "a\0b", "loop", "file/below"])
 def test_a_path_that_the_system_refuses(write, tmp_path, name):
     write("a", "file")
@@ -443,6 +446,7 @@ def held_out_twice(write, tmp_path):
     yield [tmp_path / "d"], write(gzip.compress(b"one text"), "packed.txt.gz")
 
 
+@links
 @pytest.mark.parametrize("way", range(6))
 def test_a_text_cannot_be_held_out_and_trained_on(write, tmp_path, way):
     paths, held_out = list(held_out_twice(write, tmp_path))[way]
@@ -739,10 +743,17 @@ def test_a_record_from_a_stranger_is_refused_or_harmless(encoded, tmp_path, docu
 @pytest.mark.parametrize(
     "name_and_damage",
     [
-        ("corpus.json", lambda path: (path.unlink(), os.mkfifo(path))),
-        ("ids.bin", lambda path: (path.unlink(), os.mkfifo(path))),
-        ("documents.bin", lambda path: (path.unlink(), os.mkfifo(path))),
-        ("documents.bin", lambda path: (path.unlink(), path.symlink_to("/dev/zero"))),
+        pytest.param(
+            ("corpus.json", lambda path: (path.unlink(), os.mkfifo(path))), marks=named_pipes
+        ),
+        pytest.param(("ids.bin", lambda path: (path.unlink(), os.mkfifo(path))), marks=named_pipes),
+        pytest.param(
+            ("documents.bin", lambda path: (path.unlink(), os.mkfifo(path))), marks=named_pipes
+        ),
+        pytest.param(
+            ("documents.bin", lambda path: (path.unlink(), path.symlink_to("/dev/zero"))),
+            marks=posix,
+        ),
         ("corpus.json", lambda path: path.write_text("[" * 100_000)),
         ("corpus.json", lambda path: path.write_text(" " * (1 << 26) + "{}")),
         ("ids.bin", lambda path: path.write_bytes(b"\xff" * path.stat().st_size)),

@@ -15,11 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import texts
+from conftest import posix
 
 from charrnn.batches.documents import document_windows
 from charrnn.batches.windows import IGNORE, Share, TextBatches, evaluation_windows
 from charrnn.errors import ConfigError
-from charrnn.training.distributed import _numbers, is_leader
+from charrnn.training.checkpoint import read_record
+from charrnn.training.distributed import _numbers
+from charrnn.training.system import is_leader
 
 PROMPTLY_S = 120
 """What takes longer hangs."""
@@ -48,6 +51,16 @@ RUNS = {
     "a second": {"time_s": 1.5},
 }
 """Settings by the name of the run directory."""
+HALF_PRECISION = {"dtype": "float16", "cell": "gru", "num_layers": 2}
+BROKEN = {
+    "too large": {"steps": 24},
+    "too large with two members": {"steps": 24, "members": 2},
+    "overflow": {"steps": 24, **HALF_PRECISION},
+    "overflow with two members": {"steps": 24, "members": 2, **HALF_PRECISION},
+}
+"""Runs in which the last process lacks memory, or has a gradient that is not finite."""
+BREAKS_AT = 5
+"""Step at which it does."""
 HALF = 12
 """Steps after which some runs are stopped, to be continued by another number of processes."""
 
@@ -105,7 +118,36 @@ def work(folder):
             "progress": progress,
         }
 
+    from charrnn.training import learner as learner_module
+    from charrnn.training import probe
+
+    probe.usable_device = lambda model, training: ("cpu", "")  # float16 is for GPUs otherwise
+
+    def broken(name, trainer):
+        """Let a step of the last process fail, once."""
+        learner, backward = trainer._learner, learner_module.Learner._backward
+        numbers = [BREAKS_AT]
+
+        def failing(member, *given):
+            is_last = rank == learner.group.size - 1 and member is learner.network.members[-1]
+            if is_last and trainer._schedule.step == BREAKS_AT and numbers:
+                numbers.pop()
+                if "too large" in name:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                outcome = backward(learner, member, *given)
+                next(member.parameters()).grad[0, 0] = torch.inf
+                return outcome
+            return backward(learner, member, *given)
+
+        learner._backward = failing
+        return trainer
+
     told = {}
+    for name, settings in BROKEN.items():
+        trainer = prepare_training(["text.txt"], {**SMALL, **settings}, out=folder / name)
+        told[name] = train(broken(name, trainer))
+        scalers = trainer._learner._scalers.values()
+        told[name]["scales"] = [scaler.get_scale() for scaler in scalers]
     for name, settings in RUNS.items():
         trainer = prepare_training(["text.txt"], {**SMALL, **settings}, out=folder / name)
         told[name] = train(trainer)
@@ -235,6 +277,30 @@ def test_rows_or_members_are_shared_out(trained):
     assert rows("more processes than rows") == [1, 0]
 
 
+@pytest.mark.parametrize("run", ["too large", "too large with two members"])
+def test_too_little_memory_in_one_process_halves_the_rows_of_all(trained, run):
+    found = [told(trained / "two", rank)[run] for rank in range(2)]
+    assert [one["events"].count("RowsHalved") for one in found] == [1, 0]
+    assert all(one["step"] == 24 for one in found)
+    assert all(one["rows"] for one in found)
+    curves = [losses_of(trained, name, run)[-12:] for name in ("one", "two")]
+    np.testing.assert_allclose(*curves, rtol=2e-5)
+    state = trained / "two" / run / "resume.safetensors"
+    assert read_record(state)["training"]["batch_size"] == SMALL["batch_size"] // 2
+
+
+@pytest.mark.parametrize("run", ["overflow", "overflow with two members"])
+def test_a_step_that_overflows_in_one_process_is_left_out_by_all(trained, run):
+    """The gradients of all rows are one sum; a member of its own scales its own loss."""
+    alone, *found = (told(trained / n, r)[run] for n, r in (("one", 0), ("two", 0), ("two", 1)))
+    assert alone["scales"][-1] == 2.0**15, "once half of the scale that torch begins with"
+    np.testing.assert_allclose(found[0]["losses"], alone["losses"], rtol=3e-3)
+    saved = read_record(trained / "two" / run / "resume.safetensors")["scales"]
+    assert [scale["scale"] for scale in saved] == alone["scales"]
+    if "members" not in run:
+        assert found[0]["scales"] == found[1]["scales"] == alone["scales"]
+
+
 def test_a_limit_in_time_is_that_of_process_0(trained):
     one, two = (told(trained / "two", rank)["a second"] for rank in range(2))
     assert (one["step"], one["progress"]) == (two["step"], 1.0)
@@ -305,6 +371,7 @@ def killed(tmp_path_factory):
     return folder, *ended(processes)
 
 
+@posix
 def test_a_process_that_dies_ends_all_with_one_line(killed):
     _, codes, written = killed
     assert codes == [1, -signal.SIGKILL]
@@ -316,6 +383,7 @@ def test_a_process_that_dies_ends_all_with_one_line(killed):
     assert written[1] == "", "only process 0 speaks"
 
 
+@posix
 def test_its_run_can_be_resumed(killed):
     from charrnn.training.prepare import prepare_resume
 
@@ -325,6 +393,7 @@ def test_its_run_can_be_resumed(killed):
         assert next(running).resumed_at > 0
 
 
+@posix
 def test_torchrun_ends_a_run_in_good_order(tmp_path):
     """A signal to torchrun comes to both processes; an error is told by one of them."""
     (tmp_path / "text.txt").write_text(texts.english(3000), encoding="utf-8")
@@ -357,6 +426,16 @@ def test_a_process_knows_its_number():
     for rank in ("2", "-1", "x"):
         with pytest.raises(ConfigError, match="RANK must be a number below WORLD_SIZE"):
             _numbers({**known, "RANK": rank})
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_wrong_usage_is_told_by_one(charrnn, monkeypatch, rank):
+    monkeypatch.setattr("charrnn.cli.app.SILENCE_S", 0.0)
+    world = {"WORLD_SIZE": "2", "RANK": str(rank)}
+    found = [charrnn("train", *words, **world) for words in ((), ("--lrr", 1), ("x", "--lr", -1))]
+    assert [one.code for one in found] == [2, 2, 2]
+    assert all(one.err.startswith("charrnn: ") == (rank == 0) for one in found)
+    assert rank == 0 or not any(one.err or one.out for one in found)
 
 
 def test_only_the_first_process_leads(monkeypatch):

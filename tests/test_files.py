@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import links, named_pipes, posix
 
 from charrnn.errors import StorageError
 from charrnn.storage.atomic import (
@@ -83,7 +84,7 @@ def test_text_is_utf8_with_line_ends_as_given(tmp_path):
     assert path.read_bytes() == b"\xc3\xa9\n\xe2\x82\xac\r\n\xed\xa0\x80"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no file modes")
+@posix
 def test_a_written_file_has_ordinary_permissions(tmp_path):
     path = tmp_path / "file.txt"
     before = os.umask(0o027)
@@ -101,6 +102,7 @@ def test_storage_errors_names_the_path(tmp_path):
         raise KeyError("not ours")
 
 
+@links
 def test_a_link_keeps_its_place(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
@@ -110,6 +112,7 @@ def test_a_link_keeps_its_place(tmp_path):
     assert target.read_text() == "new"
 
 
+@links
 def test_a_link_in_a_folder_of_ours_is_replaced_not_written_through(tmp_path):
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("precious")
@@ -120,7 +123,7 @@ def test_a_link_in_a_folder_of_ours_is_replaced_not_written_through(tmp_path):
     assert target.read_text() == "precious"
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+@named_pipes
 def test_a_named_pipe_is_written_to_and_stays_one(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
@@ -131,6 +134,7 @@ def test_a_named_pipe_is_written_to_and_stays_one(tmp_path):
     assert path.is_fifo()
 
 
+@links
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     with atomic_writer(tmp_path / "page.html") as file:
         (writing,) = (p.name for p in tmp_path.iterdir())
@@ -187,10 +191,18 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
     assert path.read_text() == "new"
 
 
-@pytest.mark.parametrize("what", ["folder", "pipe", "nothing", "/dev/zero"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "folder",
+        pytest.param("pipe", marks=named_pipes),
+        "nothing",
+        pytest.param("/dev/zero", marks=posix),
+    ],
+)
 def test_only_ordinary_files_are_opened(tmp_path, what):
     (tmp_path / "folder").mkdir()
-    if hasattr(os, "mkfifo"):
+    if what == "pipe":
         os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match=r"directory|ordinary|No such"):
         open_ordinary(tmp_path / what)

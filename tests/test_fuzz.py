@@ -53,7 +53,7 @@ FILES = [
     "text.txt", "latin.txt", "empty.txt", "names.gz", "folder", "pairs.tsv", "pairs.jsonl", "wide",
     "missing", "", "-", "damaged.gz", "lstm",
 ]  # fmt: skip
-WRITTEN = ["out", "text.txt", "folder", "lstm", "/dev/null", "", "new/page.html"]
+WRITTEN = ["out", "text.txt", "folder", "lstm", os.devnull, "", "new/page.html"]
 TEXTS = st.one_of(
     st.sampled_from(["", "the key", "-5 degrees", "\\n", "\\", "@text.txt", "@@a", "@", "a\r\nb"]),
     st.text(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 import safetensors.numpy
+from conftest import named_pipes, needs
 
 import charrnn
 from charrnn.errors import ModelFileError
@@ -289,7 +290,7 @@ def test_a_header_has_a_largest_size(path):
     refused(path, "cut short")
 
 
-@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="holes cannot be seen here")
+@needs("SEEK_HOLE, to see holes", hasattr(os, "SEEK_HOLE"))
 def test_a_file_of_holes_does_not_fill_the_memory(path):
     config = reference.make_config("lstm", layers=1, hidden=512, embedding=0, vocab_size=7)
     offset, header = 0, {}
@@ -313,7 +314,7 @@ def test_a_file_of_holes_does_not_fill_the_memory(path):
     assert load_model(path).config == config
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are Unix's")
+@named_pipes
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", "cannot be read: not an ordinary file")

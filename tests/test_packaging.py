@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CRASH
+from conftest import CRASH, bash, needs
 
 import charrnn
 
@@ -208,7 +208,7 @@ def test_every_option_is_in_the_man_page_and_the_completions():
             assert all(name in text for option in command.options for name in option.names)
 
 
-@pytest.mark.skipif(not shutil.which("bash") or os.name == "nt", reason="there is no bash")
+@bash
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -226,7 +226,7 @@ def test_bash_completes(words, found, tmp_path):
     assert out.strip() == found
 
 
-@pytest.mark.skipif(not shutil.which("groff"), reason="there is no groff")
+@needs("groff", shutil.which("groff"))
 def test_the_man_page_has_no_mistake():
     page = ROOT / "share" / "man" / "man1" / "charrnn.1"
     out, err = run(["groff", "-k", "-man", "-Tutf8", "-ww", page], ROOT)

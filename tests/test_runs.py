@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from conftest import links, named_pipes
 
 from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
 from charrnn.storage import runs
@@ -248,6 +249,7 @@ def test_a_date_that_is_none_hides_no_run(here, monkeypatch):
     assert [run.started for run in list_runs()] == [""]
 
 
+@links
 def test_nothing_is_removed_through_a_link(here):
     mine = make(here / "mine" / "ids.bin")
     make(here / "out" / ".charrnn.lock")
@@ -379,10 +381,13 @@ def test_a_record_comes_back_and_a_bad_one_is_empty(here):
     for content in (b"", b"[]", b"nul", b"{" * 100_000, b'{"text": "' + b"x" * 2_000_000 + b'"}'):
         run.record_file.write_bytes(content)
         assert run.read_record() == {}
-    if hasattr(os, "mkfifo"):
-        run.record_file.unlink()
-        os.mkfifo(run.record_file)
-        assert run.read_record() == {}
+
+
+@named_pipes
+def test_a_record_that_is_a_pipe_is_not_waited_for(here):
+    run = RunDirectory(make(here / "run" / "notes.txt").parent)
+    os.mkfifo(run.record_file)
+    assert run.read_record() == {}
 
 
 def listed(here):
@@ -519,6 +524,7 @@ def test_a_name_and_a_directory_exclude_each_other(tmp_path):
         new_run("text", name="x", out=tmp_path / "y")
 
 
+@links
 def test_a_run_gets_out_of_the_way_of_files_and_long_names(here):
     make(here / "runs" / "play")
     assert new_run("play").path.as_posix() == "runs/play-2"
@@ -528,6 +534,7 @@ def test_a_run_gets_out_of_the_way_of_files_and_long_names(here):
     assert (first.path.name, second.path.name) == ("é" * 100, "é" * 100 + "-2")
 
 
+@links
 def test_a_dangling_link_does_not_hide_a_run(here, tiny_model):
     run = here / "runs" / "play"
     save_model(run / "model.safetensors", tiny_model)

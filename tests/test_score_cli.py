@@ -16,6 +16,7 @@ import sys
 import numpy as np
 import pytest
 import reference
+from conftest import posix
 
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.corpus import sources
@@ -69,7 +70,7 @@ def test_empty_and_unknown_texts(score):
     assert "text 3 is empty: only its end to score" in score(*texts, "--eos")[1]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="bytes in arguments are a POSIX matter")
+@posix
 def test_an_argument_that_is_not_utf8(score):
     out, err = score("a\udce9", "--format", "jsonl")
     assert records_of(out)[0]["text"] == "a\udce9"
@@ -503,7 +504,7 @@ def test_a_page_replaces_nothing_but_a_page(score, charrnn, tmp_path, tiny_model
     assert (tmp_path / "page.html").read_bytes() == made
 
 
-@pytest.mark.skipif(os.name == "nt", reason="redirections as in a POSIX shell")
+@posix
 def test_no_output_is_what_is_read(score, tmp_path, tiny_model_path):
     """Whatever the name: redirections, links, a context; nor where the report goes."""
     score("ab", "--html", "page.html")

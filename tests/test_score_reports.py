@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import subprocess
 import unicodedata
 import weakref
@@ -14,6 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import reference
+from conftest import bash
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -475,17 +475,17 @@ def test_nothing_but_what_shows_reaches_a_terminal(text):
     assert terminal_text("né\n\tज्‍ष") == "né\n\tज्‍ष"
 
 
+@bash
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)))
 def test_a_command_can_be_pasted(words):
     line = pasted(["printf", "%s\\0", *words])
     assert line.isprintable()
-    if shutil.which("bash"):
-        done = subprocess.run(
-            ["bash", "-c", line], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
-        )
-        assert done.stdout.decode("utf-8", "surrogateescape") == "".join(
-            f"{word}\0" for word in (words or [""])
-        )
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    assert done.stdout.decode("utf-8", "surrogateescape") == "".join(
+        f"{word}\0" for word in (words or [""])
+    )
 
 
 def test_engine_is_the_naive_one():

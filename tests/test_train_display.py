@@ -321,6 +321,7 @@ def test_warnings_are_yellow_and_in_quiet_runs_too(event, warning):
         (changed(STARTED, n_copies=1200), "1,200 have the same text as another file"),
         (events.LossRises(step=1200), "keeps rising at step 1,200: the run ends soon"),
         (events.Stopping(), "measured and saved first (Ctrl-C again stops at once)"),
+        (events.Stopping(processes=2), "saved first (torchrun gives it 30 seconds)"),
     ],
 )
 def test_what_is_as_it_should_be_is_no_warning(event, note):

@@ -18,6 +18,7 @@ import reference
 import safetensors.torch
 import texts
 import torch
+from conftest import needs
 from safetensors import safe_open
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
@@ -47,6 +48,7 @@ from charrnn.training import trainer as trainer_module
 from charrnn.training.checkpoint import read_record
 from charrnn.training.loss import Measured, measure, text_windows
 from charrnn.training.prepare import prepare_resume
+from charrnn.training.system import multiplies_bfloat16
 from charrnn.vocab import EOS_ID, UNK_ID, Vocabulary
 
 CPU = torch.device("cpu")
@@ -267,9 +269,7 @@ def test_weight_decay_is_for_matrices_only(prepare):
 
 BF16 = pytest.param(
     "bfloat16",
-    marks=pytest.mark.skipif(
-        not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="no bfloat16 on this processor"
-    ),
+    marks=needs("a processor with bfloat16", multiplies_bfloat16(torch.device("cpu"))),
 )
 CASE = {
     "steps": 24,
@@ -579,7 +579,7 @@ def test_a_disk_that_becomes_full_says_how_to_continue(prepare, monkeypatch, is_
         assert run(resumed(trainer))[-1].step == CASE["steps"]
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="maps are told by Linux")
+@needs("/proc/self/maps, which Linux has", os.path.exists("/proc/self/maps"))
 def test_a_resume_state_is_not_mapped(prepare, monkeypatch):
     """Another process may cut it short while it is used."""
     trainer = prepare(texts.english(2000), steps=400)
@@ -1123,10 +1123,7 @@ def test_samples_are_shown_as_often_as_asked(prepare):
     "device",
     [
         "cpu",
-        pytest.param(
-            "cuda",
-            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"),
-        ),
+        pytest.param("cuda", marks=needs("a GPU", torch.cuda.is_available())),
     ],
 )
 def test_the_device_asked_for_is_used(prepare, device):

@@ -17,7 +17,11 @@ def main() -> NoReturn:
 
         code = run()
     except KeyboardInterrupt:
+        from charrnn.training.system import is_leader
+
         with contextlib.suppress(OSError):  # the terminal may be gone
+            if not is_leader():
+                sys.exit(130)
             print("charrnn: interrupted", file=sys.stderr, flush=True)
         code = 130
     sys.exit(code)

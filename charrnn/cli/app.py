@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import errno
 import os
 import re
 import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -26,7 +29,7 @@ from charrnn.cli.train import train
 from charrnn.config import closest
 from charrnn.display.terminal import say, visible_text
 from charrnn.errors import CharRNNError, ConfigError, StorageError, UnknownCharacterError
-from charrnn.training.system import interrupt, on_signals
+from charrnn.training.system import interrupt, is_leader, on_signals
 
 DEBUG_VARIABLE = "CHARRNN_DEBUG"
 LONGEST_MESSAGE = 1000
@@ -42,6 +45,9 @@ VALUES = {"bool": "", "int": "NUMBER", "float": "NUMBER", "str": "TEXT", "list[s
 """What the help calls the value of an option, by its type; a choice shows its choices."""
 UNKNOWN_FIELD = "on_unknown"
 """What an error of unknown characters advises to set."""
+SILENCE_S = 5
+"""How long a process that must not speak waits for the one that does: torchrun ends all with the
+first."""
 LIBRARIES = ("torch", "numpy", "safetensors", "rich")
 REPLACED = "charrnn-replaced"
 """Name of the error handler of the standard streams."""
@@ -122,7 +128,9 @@ class _Command(TyperCommand):
                 raise
             hint = MEMORY_HINTS.get(str(ctx.info_name), "")
             raise CharRNNError(f"not enough memory{hint}") from error
-        except BrokenPipeError:
+        except OSError as error:
+            if not _has_no_reader(error):
+                raise
             # nothing more can be written, not even what is buffered, at exit
             if sys.stdout is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -146,7 +154,7 @@ class _WritingCommand(_Command):
             StorageError: standard output is closed.
         """
         if sys.stdout is None:
-            raise StorageError("standard output is closed: send it to a file, or to /dev/null")
+            raise StorageError(f"standard output is closed: send it to a file, or to {os.devnull}")
         return super().invoke(ctx)
 
 
@@ -253,6 +261,8 @@ def run() -> int:
             raise KeyboardInterrupt from None
         except Exception as error:
             message, code = _explain(error)
+            if _is_told_elsewhere():
+                return code
             if type(error).__name__ == "NoArgsIsHelpError":  # no command: the message is the help
                 say(message)
             else:  # it may quote anything, blanks in paths included
@@ -265,6 +275,20 @@ def run() -> int:
             "a file or a pipe gets them in UTF-8, and so does a terminal with PYTHONUTF8=1"
         )
     return code
+
+
+def _has_no_reader(error: OSError) -> bool:
+    """Say whether nobody reads standard output any more: of a pipe, Windows says EINVAL, again
+    and again."""
+    if isinstance(error, BrokenPipeError):
+        return True
+    if error.errno != errno.EINVAL or error.filename is not None or sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == errno.EINVAL
+    return False
 
 
 def _prepare_streams() -> set[str]:
@@ -287,10 +311,11 @@ def _prepare_streams() -> set[str]:
     for stream in (sys.stdout, sys.stderr):
         if not hasattr(stream, "reconfigure"):
             continue
-        if stream.isatty() or "PYTHONIOENCODING" in os.environ:
+        if stream.isatty():
             stream.reconfigure(errors=REPLACED)
         else:
-            stream.reconfigure(encoding="utf-8", errors=REPLACED, newline="\n")
+            encoding = None if "PYTHONIOENCODING" in os.environ else "utf-8"
+            stream.reconfigure(encoding=encoding, errors=REPLACED, newline="\n")
     return lacking
 
 
@@ -302,6 +327,22 @@ def _fill_closed_streams() -> None:
     os.close(number)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _is_told_elsewhere() -> bool:
+    """Say whether process 0 of torchrun finds the same error and speaks of it.
+
+    Once the processes have met, they decide who speaks (`training.distributed`); before, all make
+    the same mistakes.
+    """
+    if is_leader():
+        return False
+    distributed = sys.modules.get("charrnn.training.distributed")
+    if distributed is not None and distributed.have_met():
+        return False
+    with contextlib.suppress(KeyboardInterrupt):  # torchrun's, once process 0 has spoken
+        time.sleep(SILENCE_S)
+    return True
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -136,8 +136,8 @@ def train(
     from charrnn.display.terminal import pasted
     from charrnn.display.train import TrainingDisplay
     from charrnn.events import Finished
-    from charrnn.training.distributed import is_leader
     from charrnn.training.prepare import prepare_resume, prepare_training
+    from charrnn.training.system import is_leader
 
     named = {p.name: settings[p.name] for p in given if p.name in settings}
     with TrainingDisplay(quiet=quiet or not is_leader()) as display:

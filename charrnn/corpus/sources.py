@@ -13,7 +13,6 @@ import hashlib
 import io
 import lzma
 import os
-import shlex
 import stat
 import sys
 import zlib
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from charrnn.config import CorpusConfig, DecodingErrors, Normalization, Unit, shown
+from charrnn.config import CorpusConfig, DecodingErrors, Normalization, Unit, quoted, shown
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.normalize import Normalizer
 from charrnn.storage.runs import LOCK_FILE, MODEL_FILE, RESUME_FILE
@@ -156,7 +155,7 @@ def _hint(name: str) -> str:
     """Return what may be meant by the name of a file that does not exist."""
     path = Path(name)
     if glob.has_magic(name):
-        return f"name the directory {path.parent}, with --glob {shlex.quote(path.name)}"
+        return f"name the directory {path.parent}, with --glob {quoted(path.name)}"
     with contextlib.suppress(OSError, ValueError):
         there = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
         same = [other for other in there if other.split(".")[0].lower() == path.name.lower()]

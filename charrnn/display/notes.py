@@ -69,7 +69,9 @@ def notes(event: events.Event) -> Iterator[str]:
             "learning rate brought down"
         )
     elif isinstance(event, events.Stopping):
-        yield "stopping: the model is measured and saved first (Ctrl-C again stops at once)"
+        alone = event.processes == 1
+        how = "Ctrl-C again stops at once" if alone else "torchrun gives it 30 seconds"
+        yield f"stopping: the model is measured and saved first ({how})"
     if not isinstance(event, events.Started):
         return
     if event.files_read > 1 or event.files_left_out:

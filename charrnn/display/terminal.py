@@ -13,11 +13,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import re
-import shlex
 import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
+
+from charrnn.config import quoted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _SIGNS = {"\n": "↵", "\t": "→", "\x7f": "␡", "": "∎"}
 _KEPT = "\n\t\u200c\u200d"
 """Line ends, tabs, and the joiners of scripts and emoji do no harm in running text."""
-_SPELLED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
 _COMMAND = r"charrnn (?:train|sample|fill|score|pairs|compare|info|list|merge|export)\b"
 _WHOLE = re.compile(rf"{_COMMAND}[^\n]*|\S+|\n")
 """What a line is broken between: a word, or a command with the rest of its line."""
@@ -125,17 +125,4 @@ def print_table(table: Table) -> None:
 
 def pasted(words: Iterable[str]) -> str:
     """Return a command that can be pasted into a shell, whatever its words consist of."""
-    return " ".join(shlex.quote(w) if w.isprintable() else _dollar_quoted(w) for w in words)
-
-
-def _dollar_quoted(word: str) -> str:
-    """Quote a word with unprintable characters as bash, ksh and zsh read it: `$'a\\nb'`."""
-
-    def spelled(c: str) -> str:
-        if c in _SPELLED:
-            return _SPELLED[c]
-        if "\udc80" <= c <= "\udcff":  # a byte that was not UTF-8 (PEP 383)
-            return f"\\x{ord(c) - 0xDC00:02x}"
-        return c if c.isprintable() else f"\\U{ord(c):08x}"
-
-    return f"$'{''.join(map(spelled, word))}'"
+    return " ".join(map(quoted, words))

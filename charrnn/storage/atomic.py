@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from charrnn.errors import StorageError
 from charrnn.storage.lock import RunLock, is_named, take_lock
 from charrnn.storage.reading import reason
 
+READERS_S = 2.0 if os.name == "nt" else 0.0
+"""How long to wait for those who read a file that is to be replaced: Windows has them finish."""
 TEMPORARY = (".charrnn-", ".tmp")
 """How the name of a temporary file begins and ends."""
 
@@ -54,10 +57,26 @@ def atomic_writer(path: Path, *, follow_links: bool = False) -> Iterator[BinaryI
                 yield file
                 file.flush()
                 os.fsync(handle)
-            os.replace(name, path)
+            replace(name, path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def replace(source: str | Path, target: Path) -> None:
+    """Move a file to the place of another.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    deadline = time.monotonic() + READERS_S
+    while True:
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            if time.monotonic() >= deadline:
+                raise
+        time.sleep(READERS_S / 50)
 
 
 def _temporary_file(folder: Path) -> tuple[int, str]:

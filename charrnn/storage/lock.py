@@ -59,6 +59,8 @@ class RunLock:
 
 def is_named(file: int, path: Path) -> bool:
     """Say whether an open file is still the one of that name."""
+    if os.name == "nt":  # there, an open file keeps its name
+        return True
     try:
         return os.path.samestat(os.fstat(file), os.stat(path))
     except FileNotFoundError:
@@ -97,7 +99,9 @@ def take_lock(file: int, *, shared: bool = False) -> None:
         try:
             msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         except OSError as error:
-            raise BlockingIOError(*error.args) from error
+            if error.errno in (errno.EACCES, errno.EDEADLK):
+                raise BlockingIOError(*error.args) from error
+            _require_no_locks(error)
         return
     import fcntl
 
@@ -106,5 +110,10 @@ def take_lock(file: int, *, shared: bool = False) -> None:
     except BlockingIOError:
         raise
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
+        _require_no_locks(error)
+
+
+def _require_no_locks(error: OSError) -> None:
+    """Go on without a lock where a file system knows none."""
+    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+        raise error

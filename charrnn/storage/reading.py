@@ -20,6 +20,8 @@ FREE_HEADER_BYTES = 1 << 22
 HEADER_SHARE = 4
 LONGEST_REASON = 200
 """Characters of a reason that a file may have part in."""
+TOO_LONG, NO_NAME = 206, 123
+"""Windows' numbers of such errors: Python makes ENOENT and EINVAL of them."""
 METADATA = "__metadata__"
 """The one entry of the header that is no array."""
 
@@ -43,14 +45,19 @@ def require_possible(path: str | os.PathLike[str], field: str) -> None:
     try:
         os.stat(path)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        reason = getattr(error, "winerror", None)
+        if error.errno == errno.ENAMETOOLONG or reason == TOO_LONG:
             raise ConfigError(
                 "is too long for the name of a file: choose another", field=field
             ) from None
+        if reason == NO_NAME:
+            raise _no_name(path, field) from None
     except ValueError:
-        raise ConfigError(
-            f"is no name that a file can have: {shown(os.fspath(path))}", field=field
-        ) from None
+        raise _no_name(path, field) from None
+
+
+def _no_name(path: str | os.PathLike[str], field: str) -> ConfigError:
+    return ConfigError(f"is no name that a file can have: {shown(os.fspath(path))}", field=field)
 
 
 def open_ordinary(path: Path) -> BinaryIO:
@@ -60,7 +67,12 @@ def open_ordinary(path: Path) -> BinaryIO:
         OSError: it is missing, may not be read, or is no ordinary file with data in it.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
+    try:
+        handle = os.open(path, flags)
+    except PermissionError:
+        if path.is_dir():  # which Windows does not open
+            raise IsADirectoryError(errno.EISDIR, "is a directory", str(path)) from None
+        raise
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):

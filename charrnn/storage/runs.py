@@ -7,13 +7,13 @@ import difflib
 import json
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from charrnn.config import quoted
 from charrnn.errors import ConfigError, ModelFileError, RunError, StorageError
 from charrnn.storage.atomic import (
     is_temporary,
@@ -44,6 +44,8 @@ MAX_CORPUS_RECORD = 1 << 26
 """Of `run.json`."""
 MAX_NAME_BYTES = 200
 """Of a run named after its corpus: room for a number within what a directory's name may have."""
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{p}{n}" for p in ("COM", "LPT") for n in range(1, 10))}
+"""Names that no file has on Windows, to which a run may be taken."""
 BUILTIN = "builtin"
 """What the bundled model is called wherever a model is asked for."""
 BUILTIN_MODEL = Path(__file__).with_name("builtin.safetensors")
@@ -137,7 +139,7 @@ class RunDirectory:
     def resume_command(self) -> str:
         """What continues the run, to be pasted into a shell."""
         limit = " --time 10m" if self.is_finished else ""
-        return f"charrnn train --resume --out {shlex.quote(str(self.path))}{limit}"
+        return f"charrnn train --resume --out {quoted(str(self.path))}{limit}"
 
     def resume_record(self) -> dict[str, Any]:
         """Return the JSON part of the resume state; empty when there is none that can be read."""
@@ -182,19 +184,24 @@ class RunDirectory:
             self.lock.release()
 
     def discard(self) -> None:
-        """Remove what the run has made before it could begin, and nothing else."""
+        """Remove what the run has made before it could begin, and nothing else.
+
+        Windows keeps a file that is mapped; the next command removes it as after a crash.
+        """
         self.clear()
         self.release()
+        if self.lock and any((self.corpus / name).exists() for name in CORPUS_FILES):
+            self.lock_file.touch()
         for folder in reversed(self.made):
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
     def clear(self) -> None:
         """Remove the record, the encoded text and temporary files."""
-        self.record_file.unlink(missing_ok=True)
         remove_temporary_files(self.path)
-        for name in CORPUS_FILES:
-            (self.corpus / name).unlink(missing_ok=True)
+        for path in (self.record_file, *(self.corpus / name for name in CORPUS_FILES)):
+            with contextlib.suppress(OSError):  # whoever writes there next says why it cannot be
+                path.unlink()
         remove_temporary_files(self.corpus)
         with contextlib.suppress(OSError):
             self.corpus.rmdir()
@@ -339,7 +346,7 @@ def unfinished_runs(*, out: Path | None = None, name: str | None = None) -> Iter
         if run.model.is_file():
             raise RunError(
                 f"the run {run.path} has a model and no state to resume from: to train it further, "
-                f"begin a new run, charrnn train YOUR_TEXT.txt --init {shlex.quote(str(run.path))}"
+                f"begin a new run, charrnn train YOUR_TEXT.txt --init {quoted(str(run.path))}"
             )
         raise RunError(f"there is no run in {run.path}: nothing to resume")
     yield run
@@ -406,9 +413,8 @@ def _model_hint(given: Path, root: Path) -> str:
         folders = [given, given / DEFAULT_ROOT] if given.is_dir() else []
         for folder in folders:
             if any(folder.glob(f"*/{MODEL_FILE}")):
-                named = [] if folder == DEFAULT_ROOT else [str(folder)]
-                listed = shlex.join(["charrnn", "list", *named])
-                return f"{folder} is a folder of runs, to be seen with {listed}"
+                named = "" if folder == DEFAULT_ROOT else f" {quoted(str(folder))}"
+                return f"{folder} is a folder of runs, to be seen with charrnn list{named}"
         runs = [path.parent for path in _newest_first(root, MODEL_FILE)]
         near = difflib.get_close_matches(given.name, [run.name for run in runs], 1, 0.8)
         for run in runs:
@@ -434,6 +440,8 @@ def _named_path(out: Path | None, name: str | None) -> Path:
 def slug(name: str) -> str:
     """Make a corpus name safe as the name of a file or directory."""
     safe = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    if safe.split(".")[0].upper() in RESERVED:
+        safe = f"run-{safe}"
     return safe.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "run"
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ from charrnn.config import ModelConfig, TrainingConfig, Unit
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import ConfigError, RunError
 from charrnn.models.network import NetworkState
-from charrnn.storage.atomic import atomic_writer
+from charrnn.storage.atomic import atomic_writer, replace
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
 from charrnn.storage.runs import RESUME_KEY, RunDirectory
@@ -194,7 +193,7 @@ class RunFiles:
     def undo_stop(self) -> None:
         """Put the best model of the evaluations back in its place."""
         if self._run.set_aside.exists():
-            os.replace(self._run.set_aside, self._run.model)
+            replace(self._run.set_aside, self._run.model)
 
     def save_state(
         self, learner: Learner, record: Mapping[str, Any], metrics: list[dict[str, Any]]
@@ -210,13 +209,14 @@ class RunFiles:
             StorageError: a file cannot be written.
         """
         arrays = merged(learner.group.gather(_arrays(learner)))
+        known = learner.to_record()
         if not learner.group.leads:
             return
         record = {
             "model": self._model.to_dict(),
             "training": self._training.to_dict(),
             **record,
-            **learner.to_record(),
+            **known,
         }
         with atomic_writer(self._run.resume) as file:
             metadata = {RESUME_KEY: json.dumps(record)}

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _T = TypeVar("_T")
+_K = TypeVar("_K")
 
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """Environment variables by which torchrun tells a process who it is and where the others are."""
@@ -42,11 +43,6 @@ FAILED = "charrnn/failed"
 
 class PeerError(RunError):
     """Another process of the training has ended."""
-
-
-def is_leader() -> bool:
-    """Say whether this process may speak: it is alone, or number 0 of several."""
-    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Group:
@@ -230,6 +226,11 @@ def join() -> Group:
     return _joined
 
 
+def have_met() -> bool:
+    """Say whether this process has joined others: then they decide who speaks."""
+    return _joined.size > 1
+
+
 def _numbers(variables: Mapping[str, str]) -> tuple[int, int]:
     """Return number and count of the processes.
 
@@ -287,9 +288,9 @@ def _leave() -> None:
         time.sleep(LINGER_S)
 
 
-def merged(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def merged(parts: Iterable[Mapping[_K, Any]]) -> dict[_K, Any]:
     """Return what several processes have given, under all their names; the first of each counts."""
-    whole: dict[str, Any] = {}
+    whole: dict[_K, Any] = {}
     for part in parts:
         whole = {**part, **whole}
     return whole

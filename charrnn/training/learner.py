@@ -25,7 +25,7 @@ from charrnn.models.network import (
     transfer_weights,
 )
 from charrnn.storage.model_file import MAX_WEIGHT, SavedModel
-from charrnn.training.distributed import ALONE, Group
+from charrnn.training.distributed import ALONE, Group, merged
 from charrnn.training.loss import (
     Measured,
     Meter,
@@ -37,7 +37,7 @@ from charrnn.training.loss import (
 )
 from charrnn.training.optimizers import Muon, build_optimizers
 from charrnn.training.records import listed, real, whole
-from charrnn.training.system import Workers, choose_dtype
+from charrnn.training.system import Workers, choose_dtype, is_out_of_memory
 
 
 class Learner:
@@ -96,8 +96,7 @@ class Learner:
         """Of the losses in float16; in other precisions they change nothing."""
         self._workers = Workers(len(self.own), self.device)
         self.windows = self._windows()
-        n_rows = int((self.windows.readers_A == self._share.rank).sum())
-        self.state: NetworkState = self.network.initial_state(n_rows)
+        self.state: NetworkState = self._fresh_state()
         """Of the rows of this process, carried from window to window, detached."""
         self.separate_generators()
         self.meter = Meter()
@@ -127,12 +126,15 @@ class Learner:
 
         The rows begin anew, at other places of the text.
         """
-        assert self.group.size == 1
         self._training = replace(self._training, batch_size=max(1, self.windows.batch_size // 2))
         served, self.windows = self.windows.served, self._windows()
         self.windows.served = served
-        self.state = self.network.initial_state(self.windows.batch_size)
+        self.state = self._fresh_state()
         return self._training
+
+    def _fresh_state(self) -> NetworkState:
+        """Return the state with which the rows of this process begin."""
+        return self.network.initial_state(int((self.windows.readers_A == self._share.rank).sum()))
 
     @torch.no_grad()
     def exchange_weights(self, *, are_first: bool = False) -> None:
@@ -168,6 +170,8 @@ class Learner:
         Raises:
             CorpusError: another program has cut the encoded text short.
             RunError: the carried state of a resumed run is of other rows.
+            torch.OutOfMemoryError: this process has too little memory for the step. The others do
+                not know yet, and must be told before the next one.
         """
         self._require_whole_text()
         window = self._as_read(self.windows.next_window())
@@ -185,7 +189,16 @@ class Learner:
         is_shared = self.group.size > 1 and not self.by_members
         members = [self.network.members[k] for k in self.own]
         optimizers = [self._optimizers[k] for k in self.own]
-        outcomes = self._workers.map(learn, members, optimizers, [self.state[k] for k in self.own])
+        states = [self.state[k] for k in self.own]
+        outcomes = None
+        try:
+            outcomes = self._workers.map(learn, members, optimizers, states)
+        except RuntimeError as error:
+            if self.group.size == 1 or not is_out_of_memory(error):
+                raise
+        if outcomes is None:  # the error, which kept the tensors of the step, has gone
+            self._sit_out(is_shared=is_shared)
+            raise torch.cuda.OutOfMemoryError("a step needs more memory than the device has")
         for k, (_, state) in zip(self.own, outcomes, strict=True):
             self.state[k] = state
         losses_M = torch.stack([loss for loss, _ in outcomes])
@@ -200,6 +213,16 @@ class Learner:
             loss /= self.group.size
         self.meter.add(loss, window.n_targets)
         return loss, window.n_targets
+
+    def _sit_out(self, *, is_shared: bool) -> None:
+        """Add nothing to the sums of a step: the others wait for them."""
+        nothing_M = torch.zeros(len(self.own), device=self.device)
+        if not is_shared:
+            self.group.add(nothing_M.mean())
+            return
+        for parameter in self.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self._add_up(nothing_M)
 
     def _require_state_of(self, window: Window) -> None:
         """See that the carried state has the rows that a window continues.
@@ -343,8 +366,14 @@ class Learner:
         return bool(torch.stack(sound).all())  # asks the device once
 
     def to_record(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the arrays, as JSON values."""
-        scales = [s.state_dict() for s in self._scalers.values() if s.is_enabled()]
+        """Return what a checkpoint holds beside the arrays, as JSON values.
+
+        All processes call it: of a member, the one that trains it knows how its loss is scaled.
+        """
+        scalers = [self._scalers[member] for member in self.network.members]
+        own = {k: scalers[k].state_dict() for k in self.own if scalers[k].is_enabled()}
+        known = merged(self.group.gather(own) if self.dtype == "float16" else [])
+        scales = [known[k] for k in sorted(known)]
         return {
             **({"scales": scales} if scales else {}),
             "dtype": self.dtype,

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
-"""What ends a run in good order."""
+SIGNALS = {
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
+}
+"""What ends a run in good order; a closed window is SIGHUP, on Windows SIGBREAK."""
 
 SPIN_COUNT = "500"
 """Turns that torch's threads wait busily for each other before they sleep. By default they wait
@@ -60,6 +64,11 @@ def load_torch() -> None:
     with interrupts_put_off():
         import torch  # noqa: F401
     _keep_freed_memory()
+
+
+def is_leader() -> bool:
+    """Say whether this process may speak: it is alone, or number 0 of several of torchrun."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -187,7 +196,9 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != "cpu" or not torch._C._has_mkldnn:  # as on Macs
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]:

@@ -183,7 +183,7 @@ class Trainer:
         yield self._started_event()
         yield from self._loop()
         if not self._schedule.is_complete:
-            yield events.Stopping()
+            yield events.Stopping(processes=self._group.size)
             yield from self._stop()
         yield self._finish()
 
@@ -218,14 +218,15 @@ class Trainer:
                 is_too_large = is_out_of_memory(error)
                 if not is_too_large:
                     raise
-            if is_too_large:  # the error that kept the tensors of the step has gone
+            if not is_too_large:
+                shown.add(loss, n_chars)
+                self._recent.add(loss, n_chars)
+                clock.step(n_chars)
+                schedule.advance(learner.windows.epoch, self._elapsed_s, clock)
+            # the error that kept the tensors of the step has gone
+            if self._stop_together(is_too_large=is_too_large):
                 yield self._halve_rows()
                 continue
-            shown.add(loss, n_chars)
-            self._recent.add(loss, n_chars)
-            clock.step(n_chars)
-            schedule.advance(learner.windows.epoch, self._elapsed_s, clock)
-            self._stop_together()
             if schedule.step % CHECK_EVERY == 0:
                 self.corpus.release_memory()
                 self._unjudged.append((schedule.step, self._recent))
@@ -266,17 +267,23 @@ class Trainer:
         """True when the run ends before its schedule: in the same step for all processes."""
         return self.stop_requested if self._group.size == 1 else self._all_stop
 
-    def _stop_together(self) -> None:
+    def _stop_together(self, *, is_too_large: bool = False) -> bool:
         """Agree with the other processes on how far the run is, by the clock of process 0, and on
-        whether one of them has been asked to stop."""
+        whether one of them has been asked to stop.
+
+        Returns:
+            Whether a step was too large for the memory of one of them.
+        """
         if self._group.size > 1:
             progress = self._schedule.progress if self._group.leads else 0.0
-            self._schedule.progress, stops, signals = self._group.sums(
-                [progress, self.stop_requested, self._was_signalled]
+            self._schedule.progress, stops, signals, too_large = self._group.sums(
+                [progress, self.stop_requested, self._was_signalled, is_too_large]
             )
             self._all_stop = stops > 0
             if signals:  # a signal may come at any moment: never set this to False
                 self._was_signalled = True
+            return too_large > 0
+        return is_too_large
 
     def _evaluate(self) -> Iterator[events.Event]:
         """Measure on the validation text, save, and show a sample."""
@@ -405,7 +412,7 @@ class Trainer:
             ConfigError: the device has too little memory for half of them, too.
         """
         rows, device = self._learner.windows.batch_size, self._learner.device
-        if self._has_halved_rows or rows == 1 or self._group.size > 1:
+        if self._has_halved_rows or rows == 1:
             raise ConfigError(
                 f"must be less than {rows}: a step needs more memory than {device} has; or choose "
                 "a smaller network",
