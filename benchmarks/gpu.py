@@ -1,4 +1,4 @@
-"""A GPU: training beside plain torch code and beside its own peak, reading, writing, a whole run.
+"""A GPU: training beside plain torch code and beside its own peak, scoring, sampling, whole runs.
 
     python benchmarks/gpu.py                          all, some minutes on a large GPU
     python benchmarks/gpu.py --text shakespeare.txt   and runs on a text of one and five minutes
@@ -8,8 +8,8 @@
 "share of peak" is the arithmetic of the matrix products of a step, as a share of what the device
 does in a product of large square matrices in the same precision, measured in the same run. "plain"
 is what one would write with torch alone: `nn.LSTM`, `nn.Linear`, fused AdamW, the same clipping and
-precision, windows that are on the device already. What the machine cannot measure is said to be
-not measured.
+precision, windows that are on the device already. charrnn scores and samples in float32. What the
+machine cannot measure is said to be not measured.
 """
 
 from __future__ import annotations
@@ -31,13 +31,21 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 import charrnn
 from charrnn.batches.windows import Window
-from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.config import ModelConfig, SamplingConfig, TrainingConfig
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
+from charrnn.models.device import choose_device
 from charrnn.models.network import CharNetwork, Ensemble, detach
+from charrnn.models.runner import Runner
+from charrnn.sampling.device import sample_on
+from charrnn.sampling.writer import Request, read_prompt
+from charrnn.scoring.batch import score_many
+from charrnn.scoring.rows import score_in_rows
+from charrnn.scoring.scorer import Scorer
 from charrnn.training.loss import measure, placed, text_windows, window_loss
 from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
-from charrnn.training.system import autocast, choose_device, choose_dtype, load_torch
+from charrnn.training.system import autocast, choose_dtype, load_torch
+from charrnn.vocab import Vocabulary
 
 VOCAB_SIZE, EMBEDDING_SIZE = 67, 32
 Row = dict[str, Any]
@@ -187,17 +195,48 @@ class Bench:
             "engine_char_per_s": len(few) / times["engine"],
         }
 
+    def scoring(self) -> Iterator[Row]:
+        """Yield how fast texts are scored on the device and by the engine: in rows, and lines."""
+        hidden = self.scale.shapes[0][1]
+        network = CharNetwork(_config(1, hidden))
+        vocabulary = Vocabulary(map(chr, range(0x30, 0x30 + VOCAB_SIZE - 2)))
+        n_few = min(self.scale.read, 100_000)
+        text = vocabulary.decode(
+            np.random.default_rng(0).integers(2, VOCAB_SIZE, self.scale.read).tolist()
+        )
+        weights = network.export_weights()
+        there = Scorer(Runner(network.config, weights, self.device), vocabulary)
+        here = Scorer(Engine(network.config, weights), vocabulary)
+        rows = max(2, self.scale.streams[-1] // 4)
+
+        def in_rows(scorer: Scorer, text: str) -> Task:
+            return lambda: _drop(score_in_rows(scorer, [text], rows=rows, warmup=64))
+
+        def lines(scorer: Scorer, text: str) -> Task:
+            several = [text[k : k + 100] for k in range(0, len(text), 100)]
+            return lambda: _drop(list(score_many(scorer, several)))
+
+        for what, task in ((f"{rows:,} rows", in_rows), ("lines of 100", lines)):
+            times = self.seconds({"device": task(there, text), "engine": task(here, text[:n_few])})
+            yield {
+                "what": f"scoring 1×{hidden}, {what}",
+                "char_per_s": len(text) / times["device"],
+                "engine_char_per_s": n_few / times["engine"],
+            }
+
     def writing(self) -> Iterator[Row]:
-        """Yield how fast streams are written: plainly on the device, and by the engine."""
+        """Yield how fast streams are written: on the device, plainly there, and by the engine."""
         hidden = self.scale.shapes[-1 if len(self.scale.shapes) < 3 else 1][1]
         config = _config(1, hidden)
         network, plain = CharNetwork(config), Plain(config).to(self.device).eval()
-        engine = Engine(config, network.export_weights())
+        weights = network.export_weights()
+        engine, runner = Engine(config, weights), Runner(config, weights, self.device)
         for streams in self.scale.streams:
             times = self.seconds(
                 {
                     "plain": self._plain_writing(plain, streams),
                     "engine": self._engine_writing(engine, streams),
+                    "device": self._device_writing(engine, runner, streams),
                 }
             )
             n_chars = streams * self.scale.written
@@ -205,7 +244,7 @@ class Bench:
                 "what": f"writing 1×{hidden}, {streams:,} streams",
                 "engine_char_per_s": n_chars / times["engine"],
                 "plain_char_per_s": n_chars / times["plain"],
-                "device_char_per_s": None,  # charrnn writes on the CPU only
+                "device_char_per_s": n_chars / times["device"],
             }
 
     def _plain_writing(self, network: Plain, streams: int) -> Task:
@@ -220,6 +259,15 @@ class Bench:
             ids_B1.cpu()
 
         return write
+
+    def _device_writing(self, engine: Engine, runner: Runner, streams: int) -> Task:
+        """Return what `charrnn sample --device` does: filters none, texts decoded and cut."""
+        length = self.scale.written
+        config = SamplingConfig(length=length, min_length=length, seed=0)
+        vocabulary = Vocabulary(map(chr, range(0x30, 0x30 + VOCAB_SIZE - 2)))
+        start = read_prompt(engine, np.zeros(0, np.int64))
+        requests = [Request(start, "", 1.0, k) for k in range(streams)]
+        return lambda: _drop(list(sample_on(runner, vocabulary, requests, config)))
 
     def _engine_writing(self, engine: Engine, streams: int) -> Task:
         random = np.random.default_rng(0)
@@ -338,6 +386,7 @@ def main() -> None:
     for found in (
         bench.training(peak),
         [bench.reading()],
+        bench.scoring(),
         bench.writing(),
         bench.runs(arguments.text, limits),
     ):

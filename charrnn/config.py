@@ -477,10 +477,7 @@ class TrainingConfig(_Config):
         self._within(0, MAX_COUNT, "sample_every")
         self._within(0, (1 << 64) - 1, "seed")
         self._shares("dropout", "input_dropout", "recurrent_dropout", "unknown_rate")
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", self.device):
-            raise ConfigError(
-                f"must be auto, cpu, cuda, cuda:N or mps, got {shown(self.device)}", field="device"
-            )
+        check_device(self.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,6 +524,18 @@ class SamplingConfig(_Config):
             )
         if not all(self.stop):
             raise ConfigError("must have at least one character", field="stop")
+
+
+def check_device(name: str) -> None:
+    """Check the name of a device.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", typed("device", name, str)):
+        raise ConfigError(
+            f"must be auto, cpu, cuda, cuda:N or mps, got {shown(name)}", field="device"
+        )
 
 
 def fresh_seed() -> int:

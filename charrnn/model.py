@@ -17,6 +17,7 @@ from charrnn.config import (
     OnUnknown,
     SamplingConfig,
     StoredPrecision,
+    check_device,
     fresh_seed,
     named_keywords,
     shown,
@@ -25,6 +26,7 @@ from charrnn.config import (
 from charrnn.engine.bidirectional import BidirectionalEngine
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
+from charrnn.models.device import choose_device, reading_device
 from charrnn.normalize import normalize
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.fill import Filler, Filling, GapText
@@ -40,6 +42,8 @@ from charrnn.vocab import Ids, encode_known
 if TYPE_CHECKING:
     from typing_extensions import TypedDict, Unpack
 
+    from charrnn.models.runner import Runner
+
     class SamplingOptions(TypedDict, total=False):
         """The keywords of `CharModel.sample`, for its overloads."""
 
@@ -54,13 +58,15 @@ if TYPE_CHECKING:
         stop: str | Sequence[str]
         logprobs: bool
         seed: int | None
+        device: str
 
 
 BEAM = 64
 """Fillings that the search for the best ones keeps from gap to gap."""
 MAX_BEAM = 10_000
-REQUESTS = 4096
-"""Samples drawn together; those that end before the first of them wait for it in memory."""
+REQUESTS, DEVICE_REQUESTS = 4096, 65_536
+"""Samples drawn together, by the NumPy engine and on a device; those that end before the first of
+them wait for it in memory."""
 
 MAX_INDEX = (1 << 63) - 1
 """Of a sample of a seed: the random numbers count in 64 bits."""
@@ -78,6 +84,7 @@ class CharModel:
         """Wrap a loaded model."""
         self.saved = saved
         self.path = path
+        self._runner: tuple[str, Runner] | None = None
 
     def __repr__(self) -> str:
         """Show the shape and the alphabet."""
@@ -105,6 +112,22 @@ class CharModel:
     def bidirectional_engine(self) -> BidirectionalEngine:
         """The same for a bidirectional model."""
         return BidirectionalEngine(self.saved.config, self.saved.weights)
+
+    def runner(self, device: str) -> Runner:
+        """Return the network on a device, computed by torch; the last one is kept.
+
+        Raises:
+            ConfigError: this machine has no such device, it has too little memory, or the model is
+                bidirectional.
+        """
+        check_device(device)
+        require_one_way(self.saved)
+        if self._runner is None or self._runner[0] != device:
+            from charrnn.models.runner import Runner
+
+            place = choose_device(device)
+            self._runner = device, Runner(self.saved.config, self.saved.weights, place)
+        return self._runner[1]
 
     @property
     def ends_count(self) -> bool:
@@ -247,11 +270,16 @@ class CharModel:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         seed: int | None = None,
+        device: str = "auto",
     ) -> Sample | list[Sample]:
         """Return a whole sample, or with `num` a list of that many, drawn in one batch.
 
         Sample k is the text that `stream(..., index=k)` gives with the same seed; `str(sample)` is
         the text. The other arguments are those of `stream`.
+
+        Args:
+            device: where to draw: `cpu` is the NumPy engine, `cuda`, `cuda:N` and `mps` are torch
+                there, and `auto` chooses by the rule of `charrnn.models.device.reading_device`.
 
         Raises:
             ConfigError: an argument is out of range or of the wrong type.
@@ -259,9 +287,11 @@ class CharModel:
         """
         config = _sampling_config(locals())
         count = 1 if num is None else _count("num", num, 1, most=MAX_NUM)
+        check_device(device)
+        device = reading_device(device, rows=count, chars=count * config.length)
         start = self.start(prompt, after=after, on_unknown=on_unknown)
         requests = (Request(start, prompt, config.temperature, k) for k in range(count))
-        samples = list(self.sample_requests(requests, config))
+        samples = list(self.sample_requests(requests, config, device=device))
         return samples[0] if num is None else samples
 
     def stream_request(self, request: Request, config: SamplingConfig) -> Stream:
@@ -269,16 +299,24 @@ class CharModel:
         return Stream(self.engine, self.saved.vocabulary, request, self._fitted(config))
 
     def sample_requests(
-        self, requests: Iterable[Request], config: SamplingConfig
+        self, requests: Iterable[Request], config: SamplingConfig, *, device: str = "cpu"
     ) -> Iterator[Sample]:
         """Yield samples for requests that differ in prompt or temperature, in their order.
 
-        The requests are taken as they are needed; there may be any number of them.
+        The requests are taken as they are needed; there may be any number of them. They are drawn
+        by the NumPy engine (`cpu`), or by torch on a device.
         """
         config, waiting = self._fitted(config), iter(requests)
+        size = REQUESTS if device == "cpu" else DEVICE_REQUESTS
         for first in waiting:
-            some = itertools.chain([first], itertools.islice(waiting, REQUESTS - 1))
-            yield from sample_batch(self.engine, self.saved.vocabulary, some, config)
+            some = itertools.chain([first], itertools.islice(waiting, size - 1))
+            if device == "cpu":
+                yield from sample_batch(self.engine, self.saved.vocabulary, some, config)
+            else:
+                runner = self.runner(device)
+                from charrnn.sampling.device import sample_on
+
+                yield from sample_on(runner, self.saved.vocabulary, some, config)
 
     def _fitted(self, config: SamplingConfig) -> SamplingConfig:
         """Return the config with its stop texts in the Unicode form of the model."""
@@ -348,7 +386,12 @@ class CharModel:
 
     @named_keywords
     def scorer(
-        self, *, eos: bool | None = None, on_unknown: OnUnknown = "unk", context: str = ""
+        self,
+        *,
+        eos: bool | None = None,
+        on_unknown: OnUnknown = "unk",
+        context: str = "",
+        device: str = "cpu",
     ) -> Scorer:
         """Return the rules to score by, for the functions of `charrnn.scoring`.
 
@@ -357,16 +400,24 @@ class CharModel:
             on_unknown: characters the model has never seen are charged with the probability of
                 UNK (`unk`), left out (`skip`), or refused (`error`).
             context: text before each text, read but not scored.
+            device: where to read: `cpu` is the NumPy engine; elsewhere torch reads.
 
         A bidirectional model predicts each character from all the others, and no ends: the sum is
         the pseudo-log-likelihood of the text, not its log-probability.
 
         Raises:
-            ConfigError: an argument is of the wrong type, or asks for ends that are not predicted.
+            ConfigError: an argument is of the wrong type, or asks for ends that are not predicted,
+                or the device is not here.
             UnknownCharacterError: the context has unknown characters, and they are refused.
         """
         _check(eos=(eos, bool | None), on_unknown=(on_unknown, OnUnknown), context=(context, str))
+        check_device(device)
         if self.saved.config.bidirectional:
+            if device != "cpu":
+                raise ConfigError(
+                    "must be cpu for a bidirectional model, which reads with NumPy only",
+                    field="device",
+                )
             if eos:
                 raise ConfigError(
                     "counts the end of a text, and a bidirectional model predicts none: leave it "
@@ -381,7 +432,7 @@ class CharModel:
                 normalize=self.saved.text.normalize,
             )
         return Scorer(
-            self.engine,
+            self.engine if device == "cpu" else self.runner(device),
             self.saved.vocabulary,
             eos=self.ends_count if eos is None else eos,
             on_unknown=on_unknown,
@@ -416,8 +467,16 @@ class CharModel:
         eos: bool | None = None,
         on_unknown: OnUnknown = "unk",
         context: str = "",
+        device: str = "auto",
     ) -> list[Score]:
         """Return the scores of many texts, read side by side; keywords as for `scorer`.
+
+        Args:
+            texts: what to score.
+            eos: as for `scorer`.
+            on_unknown: as for `scorer`.
+            context: as for `scorer`.
+            device: as for `scorer`, or `auto`, as for `sample`.
 
         Raises:
             ConfigError: an argument is of the wrong type.
@@ -432,9 +491,13 @@ class CharModel:
         several = list(each)
         for text in several:
             _check(texts=(text, str))
-        return list(
-            score_many(self.scorer(eos=eos, on_unknown=on_unknown, context=context), several)
-        )
+        check_device(device)
+        if device != "auto" or not self.saved.config.bidirectional:
+            device = reading_device(device, rows=len(several), chars=sum(map(len, several)))
+        else:
+            device = "cpu"
+        rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context, device=device)
+        return list(score_many(rules, several))
 
     @named_keywords
     def char_scores(

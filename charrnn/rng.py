@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+GAMMA = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
 _WORD = 0xFFFFFFFFFFFFFFFF
 
 
@@ -32,22 +32,22 @@ def stream_keys(seed: int, indices: Any) -> NDArray[np.uint64]:
             break
     key = np.zeros(1, dtype=np.uint64)
     for word in words:
-        key = _mix(key ^ np.uint64(word)) + _GAMMA
+        key = _mix(key ^ np.uint64(word)) + GAMMA
     numbers = np.asarray(indices)
     if numbers.dtype == object:  # longer than 64 bits
         numbers = numbers & _WORD
-    return _mix(key + numbers.astype(np.uint64) * _GAMMA)
+    return _mix(key + numbers.astype(np.uint64) * GAMMA)
 
 
 def uniforms(keys: NDArray[np.uint64], positions: Any) -> NDArray[np.float64]:
     """Return numbers in [0, 1): for each key the one at the position beside it (broadcast)."""
     counter = np.atleast_1d(np.asarray(positions, dtype=np.uint64)) + np.uint64(1)
-    numbers: NDArray[np.float64] = (_mix(keys + counter * _GAMMA) >> np.uint64(11)) * 2.0**-53
+    numbers: NDArray[np.float64] = (_mix(keys + counter * GAMMA) >> np.uint64(11)) * 2.0**-53
     return numbers
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
+    z = (z ^ (z >> np.uint64(30))) * MIX_1
+    z = (z ^ (z >> np.uint64(27))) * MIX_2
     mixed: NDArray[np.uint64] = z ^ (z >> np.uint64(31))
     return mixed

@@ -20,9 +20,11 @@ import torch
 from strict_device import DEVICE, StrictDevice, made_strict, mps_operators
 
 from charrnn import events
+from charrnn.batches.windows import Share, TextBatches
 from charrnn.config import Cell, ModelConfig, TrainingConfig
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
+from charrnn.models.device import to_device
 from charrnn.models.network import CharNetwork, in_one_buffer
 from charrnn.scoring.adaptation import Adapter
 from charrnn.scoring.scorer import Scorer
@@ -37,7 +39,7 @@ from charrnn.training.checkpoint import read_record
 from charrnn.training.prepare import prepare_resume
 from charrnn.training.probe import usable_device
 from charrnn.training.sizing import complete_settings, measure_gpu
-from charrnn.training.system import to_device
+from charrnn.training.system import has_room_for_text
 
 CELLS = [*((cell, "tanh") for cell in get_args(Cell)), ("rnn", "relu")]
 DROPOUT = {"dropout": 0.2, "input_dropout": 0.1, "recurrent_dropout": 0.2}
@@ -89,6 +91,53 @@ def test_a_run_needs_nothing_that_the_device_lacks(
     assert load_model(finished.model_path).config.members == members
 
 
+@pytest.mark.parametrize("documents", ["none", "line"])
+def test_a_text_on_the_device_trains_the_same_weights(prepare, monkeypatch, documents):
+    text = NAMES + "abcd" * 9 + "\n" if documents == "line" else texts.english(1500)
+    options = {"documents": documents, "unknown_rate": 0.2, "steps": 15, "val_fraction": 0}
+    weights = []
+    for is_there in (False, True):
+        monkeypatch.setattr(learner_module, "has_room_for_text", lambda *_, x=is_there: x)
+        trainer = prepare(text, **SMALL, **options)
+        assert (trainer._learner.windows.next_window().places_B3 is not None) == is_there
+        trained(trainer)
+        weights.append(trainer._learner.network.export_weights())
+    for name, array in weights[0].items():
+        np.testing.assert_array_equal(array, weights[1][name])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
+@pytest.mark.parametrize("share", [Share(), Share(1, 3)])
+def test_windows_taken_from_a_text_on_the_device(monkeypatch, dtype, share):
+    monkeypatch.setattr(loss_module, "UPLOAD", 100)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(2, np.iinfo(dtype).max, 700, dtype, endpoint=True)
+    ids[rng.integers(0, 700, 30)] = 1
+    text_N = loss_module.text_on(torch.device("cpu"), ids)
+    assert text_N.element_size() == np.dtype(dtype).itemsize
+    here, there = (
+        TextBatches(ids, newline_id=None, batch_size=8, bptt=30, unknown_rate=0.3, share=share,
+                    on_device=on_device)
+        for on_device in (False, True)
+    )  # fmt: skip
+    for _ in range(60):
+        window, places = here.next_window(), there.next_window()
+        found = loss_module.placed(places, torch.device("cpu"), text_N)
+        np.testing.assert_array_equal(found.inputs_BT.numpy(), window.inputs_BT)
+        np.testing.assert_array_equal(found.targets_BT.numpy(), window.targets_BT)
+        np.testing.assert_array_equal(places.keep_B, window.keep_B)
+        assert places.n_targets == window.n_targets
+    assert here.state_dict() == there.state_dict()
+
+
+def test_a_text_lies_on_a_gpu_that_has_room_for_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    cuda = torch.device("cuda")
+    assert has_room_for_text(cuda, 100)
+    assert not has_room_for_text(cuda, 101)
+    assert not has_room_for_text(torch.device("cpu"), 1)
+
+
 def evaluate_at(trainer, *steps):
     trainer._schedule.evaluation_is_due = lambda served: trainer._schedule.step in steps
 
@@ -99,6 +148,8 @@ def evaluate_at(trainer, *steps):
 )
 def test_a_step_waits_for_nothing(prepare, strict, monkeypatch, documents, options):
     """The device is asked in reports and evaluations only: what it computes piles up."""
+    has_text = bool(options)
+    monkeypatch.setattr(learner_module, "has_room_for_text", lambda *_: has_text)
     monkeypatch.setattr(trainer_module, "REPORT_EVERY_S", math.inf)
     monkeypatch.setattr(trainer_module, "FADE_EVERY", 10)
     text = NAMES + "a" * 100 + "\n" if documents == "line" else texts.english(4000)
@@ -415,8 +466,9 @@ def test_the_benchmark_of_a_gpu_runs_in_a_tiny_form(monkeypatch, tmp_path, capsy
     benchmark.main()
     rows = json.loads(figures.read_text("utf-8"))["rows"]
     assert [row["what"].split()[0] for row in rows] == [
-        "training", "training", "reading", "writing", "writing", "default",
+        "training", "training", "reading", "scoring", "scoring", "writing", "writing", "default",
     ]  # fmt: skip
     assert all(row["share_of_peak"] > 0 for row in rows[:2])
     assert rows[-1]["val_loss"] > 0
-    assert "not measured" in capsys.readouterr().out
+    assert all(row["device_char_per_s"] > 0 for row in rows if row["what"].startswith("writing"))
+    assert "not measured" not in capsys.readouterr().out

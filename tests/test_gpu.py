@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import texts
 import torch
+from test_runner import DRAWING, KINDS, check_samples, check_scores, model_of, model_on
 
 from charrnn import events
 from charrnn.batches.windows import shifted
 from charrnn.config import Cell
 from charrnn.engine.network import Engine, target_logprobs
 from charrnn.errors import ConfigError
+from charrnn.models.device import choose_device
 from charrnn.storage.model_file import load_model
 from charrnn.training.learner import Learner
 from charrnn.training.loss import measure, text_windows
 from charrnn.training.prepare import prepare_resume
-from charrnn.training.system import choose_device
 from charrnn.vocab import EOS_ID
 
 DEVICE = os.environ.get("CHARRNN_TEST_DEVICE", "cuda")
@@ -93,6 +94,42 @@ def test_logits_and_scores_are_those_of_the_engine_that_samples(prepare, cell, n
     np.testing.assert_allclose(found, np.asarray(expected), rtol=2e-3, atol=2e-4)
     measured = measure(network, text_windows(ids), learner.device, "float32")
     assert measured.loss == pytest.approx(-target_logprobs(expected, ids).mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("drawing", DRAWING, ids=lambda drawing: "-".join(drawing) or "plain")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+def test_samples_are_those_of_the_engine(kind, drawing):
+    check_samples(torch.device(DEVICE), kind, drawing)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: "-".join(map(str, kind.values())))
+def test_scores_are_those_of_the_engine(kind):
+    check_scores(torch.device(DEVICE), kind)
+
+
+@pytest.mark.parametrize("streams", [2, 4096])
+def test_the_same_seed_writes_the_same_text(streams):
+    model = model_on(torch.device(DEVICE), model_of(cell="lstm", hidden_size=128, num_layers=2))
+    options = {"num": streams, "seed": 4, "length": 30, "top_p": 0.95, "no_repeat": 9}
+    found = [model.sample(**options, device="mps") for _ in range(2)]  # its name in the tests
+    assert found[0] == found[1]
+
+
+@needs_cuda
+def test_a_block_of_steps_waits_once():
+    model = model_on(torch.device("cuda"), model_of(cell="lstm", unit="byte"))
+    options = {"num": 300, "seed": 4, "length": 200, "min_length": 200, "device": "mps"}
+    model.sample(**options)
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            found = model.sample(**options)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    most = max(len(sample.text.encode()) for sample in found)
+    assert len(waits) <= 2 * (most / 32 + 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "auto"])

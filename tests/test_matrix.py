@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 import reference
 import texts
+import torch
 
 from charrnn.api import load
+from charrnn.models.runner import Runner
 from charrnn.storage.model_file import load_model, save_model
 from charrnn.training.prepare import prepare_training
 
@@ -218,6 +220,17 @@ def check_samples(charrnn, saved, tmp_path):
     assert len({record["text"] for record in greedy}) == 1
     filtered = records("--num", 3, "-n", 10, "--top-k", 5, "--top-p", 0.9, "--min-p", 0.05)
     assert len(filtered) == 3
+    check_a_device(model, alone)
+
+
+def check_a_device(model, alone):
+    """On a device, which is the CPU here, the texts and their scores are the same."""
+    model._runner = "mps", Runner(model.saved.config, model.saved.weights, torch.device("cpu"))
+    found = model.sample(seed=3, length=30, num=9, device="mps")
+    assert [sample.text for sample in found] == alone
+    scores = [model.score_many(alone, eos=True, device=name) for name in ("mps", "cpu")]
+    for one, other in zip(*scores, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-5 * one.n_scored)
 
 
 def check_fillings(charrnn, saved, tmp_path):

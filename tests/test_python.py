@@ -51,7 +51,7 @@ def test_every_sampling_option_is_a_keyword(method):
     assert found == {
         "after": None,
         "on_unknown": "error",
-        **({"num": None} if method == "sample" else {"index": 0}),
+        **({"num": None, "device": "auto"} if method == "sample" else {"index": 0}),
     }
 
 
@@ -59,6 +59,8 @@ def test_every_sampling_option_is_a_keyword(method):
 def test_every_rule_of_scoring_is_a_keyword(method):
     found = keywords(getattr(CharModel, method))
     found.pop("alternatives", None)
+    if method in ("score_many", "scorer"):  # a scorer does not know how much there is to score
+        assert found.pop("device") == ("auto" if method == "score_many" else "cpu")
     assert found == {"eos": None, "on_unknown": "unk", "context": ""}
 
 

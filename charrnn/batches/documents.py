@@ -36,7 +36,7 @@ class DocumentBatches:
     """Endless training windows over documents, resumable at any point.
 
     Args:
-        ids: all ids; each document ends with EOS.
+        ids: all ids; each document ends with EOS. None where they are on the device.
         blocks: number of blocks of documents.
         spans: returns begin and end `[m, 2]` of the documents of a block.
         n_ids: ids of all these documents together.
@@ -49,7 +49,7 @@ class DocumentBatches:
 
     def __init__(
         self,
-        ids: Ids,
+        ids: Ids | None,
         *,
         blocks: int,
         spans: Callable[[int], Spans],
@@ -94,7 +94,7 @@ class DocumentBatches:
         window = next(self._windows, None)
         if window is not None:
             self._taken += 1
-            hide_some(window, self._unknown_rate, self._rng, self.share.rank)
+            window = hide_some(window, self._unknown_rate, self._rng, self.share.rank)
             if not window.stateless:
                 alone_A = self.share.readers(len(window.inputs_BT))
                 self.readers_A = alone_A if window.readers_A is None else window.readers_A
@@ -144,7 +144,7 @@ class DocumentBatches:
 
 
 def document_windows(
-    ids: Ids,
+    ids: Ids | None,
     spans: Spans,
     *,
     batch_size: int,
@@ -155,7 +155,7 @@ def document_windows(
     """Yield windows in which every id of the documents is a target exactly once.
 
     Args:
-        ids: all ids; each document ends with EOS.
+        ids: all ids; each document ends with EOS. None where they are on the device.
         spans: begin and end `[m, 2]` of the documents.
         batch_size: rows of long documents.
         bptt: longest window T.
@@ -203,11 +203,10 @@ def _short_batches(spans: Spans, lengths: NDArray[np.int64], room: int) -> list[
     return batches
 
 
-def _short_window(ids: Ids, spans: Spans, share: Share) -> Window:
+def _short_window(ids: Ids | None, spans: Spans, share: Share) -> Window:
     """Return one window that holds whole documents."""
-    places = [Place(begin, begin, end) for begin, end in spans.tolist()]
-    width = max(end - begin for begin, _, end in places)
-    return shared_window(ids, places, width, share)._replace(stateless=True)
+    width = int((spans[:, 1] - spans[:, 0]).max())
+    return shared_window(ids, spans[:, [0, 0, 1]], width, share)._replace(stateless=True)
 
 
 def _share_out(spans: Spans, lengths: NDArray[np.int64], batch_size: int) -> list[list[Place]]:
@@ -222,7 +221,9 @@ def _share_out(spans: Spans, lengths: NDArray[np.int64], batch_size: int) -> lis
     return rows
 
 
-def _long_windows(ids: Ids, rows: list[list[Place]], bptt: int, share: Share) -> Iterator[Window]:
+def _long_windows(
+    ids: Ids | None, rows: list[list[Place]], bptt: int, share: Share
+) -> Iterator[Window]:
     """Yield the windows of rows that each read their documents one after the other.
 
     A row stays with its process, where its state is.

@@ -47,6 +47,11 @@ class Window(NamedTuple):
     """What a bidirectional network reads from the right, see `from_both_sides`."""
     order_BT: NDArray[np.int64] | None = None
     """Position that each of these ids stands beside."""
+    places_B3: NDArray[np.int64] | None = None
+    """Where the text is on the device, and inputs and targets are only shapes: the `Place` of each
+    row, from which the device takes them."""
+    hidden_N: NDArray[np.int64] | None = None
+    """With them: the inputs shown as UNK unless they are EOS, as places in `inputs_BT.ravel()`."""
 
 
 class Share(NamedTuple):
@@ -84,30 +89,38 @@ def shifted(targets: NDArray[Any], first: Any) -> NDArray[np.int64]:
     return inputs
 
 
-def window_of(ids: Ids, places: Sequence[Place], width: int) -> Window:
+Places = Sequence[Place] | NDArray[np.int64]
+"""Of the rows of a window; as an array `[B, 3]`."""
+
+
+def window_of(ids: Ids | None, places: Places, width: int) -> Window:
     """Return the window in which each row reads from its position to its end.
 
     Args:
-        ids: the text.
+        ids: the text; None where it is on the device.
         places: of the rows; none has more than `width` targets.
         width: of the window, T.
     """
-    targets_BT = np.full((len(places), width), IGNORE, dtype=np.int64)
-    for row, (_, position, end) in zip(targets_BT, places, strict=True):
-        row[: end - position] = ids[position:end]
-    begin_B, position_B, end_B = np.array(places, np.int64).reshape(-1, 3).T
+    places_B3 = np.asarray(places, np.int64).reshape(-1, 3)
+    begin_B, position_B, end_B = places_B3.T
     continues_B = position_B > begin_B
-    first_B = np.where(continues_B, ids[position_B - 1], EOS_ID)
-    inputs_BT = shifted(targets_BT, first_B)
-    inputs_BT[targets_BT == IGNORE] = EOS_ID
-    n_targets = int((end_B - position_B).sum())
+    keep_B, n_targets = continues_B.astype(np.float32), int((end_B - position_B).sum())
+    if ids is None:
+        shape_BT = np.broadcast_to(np.int64(EOS_ID), (len(places_B3), width))
+        return Window(shape_BT, shape_BT, keep_B, n_targets, places_B3=places_B3)
+    ids = np.asarray(ids)  # a memory-mapped array makes slower ones of its kind
+    at_BT = position_B[:, None] + np.arange(width)
+    targets_BT = ids.take(at_BT, mode="clip").astype(np.int64)
+    inputs_BT = shifted(targets_BT, np.where(continues_B, ids.take(position_B - 1), EOS_ID))
+    is_beyond_BT = at_BT >= end_B[:, None]
+    targets_BT[is_beyond_BT], inputs_BT[is_beyond_BT] = IGNORE, EOS_ID
     n_ends = int((targets_BT == EOS_ID).sum())
-    return Window(inputs_BT, targets_BT, continues_B.astype(np.float32), n_targets, n_ends=n_ends)
+    return Window(inputs_BT, targets_BT, keep_B, n_targets, n_ends=n_ends)
 
 
 def shared_window(
-    ids: Ids,
-    places: Sequence[Place],
+    ids: Ids | None,
+    places: Places,
     width: int,
     share: Share,
     readers_A: NDArray[np.int64] | None = None,
@@ -115,7 +128,7 @@ def shared_window(
     """Return the part of a window that a process reads; of the other rows nothing is read.
 
     Args:
-        ids: the text.
+        ids: the text; None where it is on the device.
         places: of the rows of all processes.
         width: of the window, T.
         share: of this process.
@@ -125,10 +138,12 @@ def shared_window(
         return window_of(ids, places, width)
     if readers_A is None:
         readers_A = share.readers(len(places))
-    own = [place for place, reader in zip(places, readers_A, strict=True) if reader == share.rank]
-    n_targets = sum(end - position for _, position, end in places)
-    n_ends = sum(position < end and int(ids[end - 1]) == EOS_ID for _, position, end in places)
-    window = window_of(ids, own, width)
+    places_A3 = np.asarray(places, np.int64).reshape(-1, 3)
+    _, position_A, end_A = places_A3.T
+    n_targets, n_ends = int((end_A - position_A).sum()), 0
+    if ids is not None:
+        n_ends = int(((position_A < end_A) & (ids.take(end_A - 1) == EOS_ID)).sum())
+    window = window_of(ids, places_A3[readers_A == share.rank], width)
     return window._replace(n_targets=n_targets, n_ends=n_ends, readers_A=readers_A)
 
 
@@ -162,19 +177,22 @@ def from_both_sides(window: Window) -> Window:
     )
 
 
-def hide_some(window: Window, rate: float, rng: np.random.Generator, rank: int = 0) -> None:
-    """Show a share of the inputs as UNK, in place, so that reading UNK is learned.
+def hide_some(window: Window, rate: float, rng: np.random.Generator, rank: int = 0) -> Window:
+    """Show a share of the inputs as UNK, so that reading UNK is learned.
 
     Which ones does not depend on the number of processes: each draws for the rows of all.
     """
     if not rate:
-        return
+        return window
     inputs_BT, readers_A = window.inputs_BT, window.readers_A
     n_rows = len(inputs_BT) if readers_A is None else len(readers_A)
     hidden_BT = rng.random((n_rows, inputs_BT.shape[1]), dtype=np.float32) < rate
     if readers_A is not None:
         hidden_BT = hidden_BT[readers_A == rank]
+    if window.places_B3 is not None:
+        return window._replace(hidden_N=np.flatnonzero(hidden_BT))
     inputs_BT[hidden_BT & (inputs_BT != EOS_ID)] = UNK_ID
+    return window
 
 
 def saved_numbers(values: Any, high: int) -> list[int]:
@@ -226,6 +244,7 @@ class TextBatches:
             characters; targets are never changed.
         seed: of the cuts and of the UNKs.
         share: the rows of this process. The position, and what is saved of it, is that of all rows.
+        on_device: windows are places only, for a device that has the text.
     """
 
     def __init__(
@@ -238,9 +257,11 @@ class TextBatches:
         unknown_rate: float = 0.0,
         seed: int = 0,
         share: Share = Share(),
+        on_device: bool = False,
     ) -> None:
         """Start before the first window of the first epoch."""
         assert len(ids) > 0
+        self._read = None if on_device else ids
         self.ids = ids
         self.newline_id = newline_id
         self.batch_size = batch_size
@@ -254,7 +275,7 @@ class TextBatches:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queue: list[int] = []
         self._parts = self._shift = 0
-        self._rows = [self._next_segment() for _ in range(batch_size)]
+        self._rows_B3 = np.array([self._next_segment() for _ in range(batch_size)], np.int64)
 
     @property
     def epoch(self) -> float:
@@ -263,15 +284,16 @@ class TextBatches:
 
     def next_window(self) -> Window:
         """Return the next window of every row that this process reads."""
-        T = self.bptt
-        places = [row._replace(end=min(row.position + T, row.end)) for row in self._rows]
-        window = shared_window(self.ids, places, T, self.share)
-        for b, (row, place) in enumerate(zip(self._rows, places, strict=True)):
-            ended = place.end == row.end
-            self._rows[b] = self._next_segment() if ended else row._replace(position=place.end)
+        _, position_B, end_B = self._rows_B3.T
+        places_B3 = self._rows_B3.copy()
+        places_B3[:, 2] = np.minimum(position_B + self.bptt, end_B)
+        window = shared_window(self._read, places_B3, self.bptt, self.share)
+        has_ended_B = places_B3[:, 2] == end_B
+        self._rows_B3[:, 1] = places_B3[:, 2]
+        for b in np.flatnonzero(has_ended_B).tolist():
+            self._rows_B3[b] = self._next_segment()
         self.served += window.n_targets
-        hide_some(window, self.unknown_rate, self._rng, self.share.rank)
-        return window
+        return hide_some(window, self.unknown_rate, self._rng, self.share.rank)
 
     def _next_segment(self) -> Place:
         """Return the place of a fresh segment; cut a new epoch when none is left.
@@ -314,7 +336,7 @@ class TextBatches:
             "parts": self._parts,
             "shift": self._shift,
             "queue": list(self._queue),
-            "rows": [list(row) for row in self._rows],
+            "rows": self._rows_B3.tolist(),
             "rng": self._rng.bit_generator.state,
         }
 
@@ -333,7 +355,7 @@ class TextBatches:
         places = [row.begin <= row.position < row.end for row in rows]
         if record["parts"] != self._parts or len(rows) != self.batch_size or not all(places):
             raise ValueError("the position is in another text")
-        self._rows = rows
+        self._rows_B3 = np.array(rows, np.int64)
         restore_generator(self._rng, record["rng"])
 
 

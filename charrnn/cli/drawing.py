@@ -95,8 +95,10 @@ class Draw:
         temperatures: list[float],
         num: int,
         on_unknown: OnUnknown,
+        device: str = "cpu",
     ) -> None:
         """Draw nothing yet."""
+        self._device = device
         self._model = model
         self._config = config
         self._temperatures = temperatures
@@ -153,7 +155,7 @@ class Draw:
         if not (new_only or unique):
             errors: list[CharRNNError] = []
             requests = _until_error(self.requests(given), errors)
-            for sample in self._model.sample_requests(requests, self._config):
+            for sample in self._drawn(requests):
                 yield sample, None if index is None else index.check(sample.text, sample.prompt)
             if errors:
                 raise errors[0]
@@ -195,12 +197,15 @@ class Draw:
                 # each prompt has numbers of its own, whatever --num is
                 yield number * MAX_NUM, partial(Request, start, text, temperature)
 
+    def _drawn(self, requests: Iterable[Request]) -> Iterator[Sample]:
+        return self._model.sample_requests(requests, self._config, device=self._device)
+
     def _endless(self, first: int, request: Callable[[int], Request]) -> Iterator[Sample]:
         """Yield one sample after another; each is the same in rounds of any size."""
         size = min(self._num, ROUND)
         while True:
             some = [request(k) for k in range(first, first + size)]
-            yield from self._model.sample_requests(some, self._config)
+            yield from self._drawn(some)
             first, size = first + size, min(2 * size, ROUND)
 
 

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_origin, get_type
 
 import typer
 
-from charrnn.config import CorpusConfig, DecodingErrors, Normalization, OnUnknown, Unit
+from charrnn.config import (
+    CorpusConfig,
+    DecodingErrors,
+    Normalization,
+    OnUnknown,
+    Unit,
+    check_device,
+)
 from charrnn.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
@@ -185,6 +192,13 @@ ON_UNKNOWN = event(
 FORMAT = output(
     None, "--format", "Format of the report.", show_default="table on a terminal, else tsv"
 )
+DEVICE = option(
+    "Machine",
+    "auto",
+    "--device",
+    "Where to compute: auto, cpu, cuda, cuda:N or mps; auto uses a CUDA GPU for large work only.",
+    metavar="NAME",
+)
 TOTAL = report(False, "--total", "Write only the total of all.")
 by_option = partial(report, None, "--by", show_default="total")
 """The probability in all or per character; takes the help text."""
@@ -223,13 +237,36 @@ def open_model(path: Path | None) -> CharModel:
     return model
 
 
+def choose_device(name: str, *, rows: int, chars: float) -> str:
+    """Return where to sample or score, and load torch if it is to be used.
+
+    Args:
+        name: of `--device`.
+        rows: texts side by side.
+        chars: characters of all texts, at most.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    from charrnn.models import device
+
+    check_device(name)
+    found = device.reading_device(name, rows=rows, chars=chars)
+    if found != "cpu":
+        from charrnn.training.system import load_torch
+
+        load_torch()
+        device.choose_device(found)
+    return found
+
+
 def make_scorer(
-    model: CharModel, *, eos: bool | None, on_unknown: OnUnknown, context: str
+    model: CharModel, *, eos: bool | None, on_unknown: OnUnknown, context: str, device: str = "cpu"
 ) -> Scorer:
     """Return the rules to score by; say on stderr whether ends count when nobody asked."""
     from charrnn.display.terminal import say
 
-    scorer = model.scorer(eos=eos, on_unknown=on_unknown, context=context)
+    scorer = model.scorer(eos=eos, on_unknown=on_unknown, context=context, device=device)
     if model.saved.config.bidirectional:
         say(
             "the model reads from both sides: figures are pseudo-log-likelihoods, the sum over "

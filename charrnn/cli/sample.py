@@ -78,6 +78,7 @@ def sample(
     encoding: str = options.ENCODING,
     errors: DecodingErrors = options.ERRORS,
     escapes: bool = options.ESCAPES,
+    device: str = options.DEVICE,
     temperature: list[str] = _choice(
         [],
         "--temp -t",
@@ -169,9 +170,12 @@ def sample(
                 "--format": output_format != "text",
                 "--check-novelty": check_novelty is not None,
                 "--unique": unique,
+                "--device": device not in ("auto", "cpu"),
             }
         )
         require_terminal()
+    n_texts = num * len(temperatures)
+    device = options.choose_device(device, rows=n_texts, chars=n_texts * config.length)
 
     from charrnn.display import sample as display
     from charrnn.display.terminal import pasted, say
@@ -190,7 +194,7 @@ def sample(
     given = Prompts(text, read, prompts)
     loaded = options.open_model(chosen)
     require_one_way(loaded.saved)  # before anything is announced
-    draw = Draw(loaded, config, temperatures, num, on_unknown)
+    draw = Draw(loaded, config, temperatures, num, on_unknown, device)
     if given.can_be_read_again:
         draw.check(given)
     for line in _impossible_stops(loaded, config.stop):
@@ -200,7 +204,8 @@ def sample(
         return
     say(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed, chosen, loaded)}")
     is_one = not given.are_several and len(temperatures) == num == 1
-    if is_one and stream and output_format == "text" and check_novelty is None:
+    is_streamed = stream and device == "cpu" and output_format == "text" and check_novelty is None
+    if is_one and is_streamed:
         (request,) = draw.requests(given)
         drawn = loaded.stream_request(request, config)
         text = display.show_stream(drawn, request.prompt if echo else "", raw=raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -78,6 +79,7 @@ def score(
         "counted.",
         show_default=str(WARMUP),
     ),
+    device: str = options.DEVICE,
     output_format: options.Format = options.FORMAT,
     html: Path = options.output(
         None,
@@ -128,9 +130,19 @@ def score(
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     given = options.Input(texts, file, whole=whole, read=read)
     check_files(context, given.file, html)
+    if adapt and device not in ("auto", "cpu"):
+        raise ConfigError(
+            "is not for --adapt, which learns on the CPU: leave it out", field="device"
+        )
+    is_one = adapt or per_char or per_word or html is not None
+    asked, device = device, options.choose_device(device, **_extent(given, 1 if is_one else rows))
     text_before = read.context(context)
     loaded = options.open_model(model)
-    scorer = options.make_scorer(loaded, eos=eos, on_unknown=on_unknown, context=text_before)
+    if asked == "auto" and loaded.saved.config.bidirectional:
+        device = "cpu"
+    scorer = options.make_scorer(
+        loaded, eos=eos, on_unknown=on_unknown, context=text_before, device=device
+    )
     documents = given.documents(loaded.saved.vocabulary.unit)
     form = options.format_or_default(output_format)
     where = places(texts, given)
@@ -186,6 +198,21 @@ def score(
         eos=scorer.eos,
         places=tally.places if tally.n_texts > 1 else {},
     )
+
+
+def _extent(given: options.Input, rows: int | None) -> dict[str, int]:
+    """Return the texts read side by side and their size, as far as the name of a file tells.
+
+    Args:
+        given: the texts.
+        rows: pieces of one text; None reads it in one, or many lines side by side.
+    """
+    from charrnn.scoring.batch import DEVICE_BATCH_SIZE
+
+    if rows is None:
+        rows = 1 if given.whole else DEVICE_BATCH_SIZE
+    path = "" if given.file in (None, options.STDIN) else str(given.file)
+    return {"rows": rows, "chars": os.path.getsize(path) if os.path.isfile(path) else 0}
 
 
 def places(texts: Sequence[str] | None, given: options.Input) -> Callable[[int], str]:

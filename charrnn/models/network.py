@@ -295,17 +295,17 @@ def in_one_buffer(weights: Sequence[Tensor]) -> list[Tensor]:
 
 def select_rows(state: NetworkState, rows: Tensor) -> NetworkState:
     """Return the batch rows of a state that have the numbers `rows`, in their order."""
-    return _map(lambda part: part[rows], state)
+    return map_state(lambda part: part.index_select(0, rows), state)
 
 
 def detach(state: NetworkState, keep_B: Tensor | None = None) -> NetworkState:
     """Cut a state off from its history, and zero the batch rows where `keep_B` is 0, not 1."""
     if keep_B is None:
-        return _map(Tensor.detach, state)
-    return _map(lambda part: part.detach() * keep_B[:, None].to(part.dtype), state)
+        return map_state(Tensor.detach, state)
+    return map_state(lambda part: part.detach() * keep_B[:, None].to(part.dtype), state)
 
 
-def _map(function: Callable[[Tensor], Tensor], state: NetworkState) -> NetworkState:
+def map_state(function: Callable[[Tensor], Tensor], state: NetworkState) -> NetworkState:
     """Apply a function to every tensor of a state."""
 
     def mapped(part: Any) -> Any:

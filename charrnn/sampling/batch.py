@@ -52,9 +52,14 @@ def sample_batch(
         for request in first:
             yield Stream(engine, vocabulary, request, config).sample()
         return
+    yield from in_order(_Batch(engine, vocabulary, first, waiting, config).run())
+
+
+def in_order(found: Iterable[tuple[int, Sample]]) -> Iterator[Sample]:
+    """Yield samples that come with their numbers from 0, in the order of these."""
     done: dict[int, Sample] = {}
     emitted = 0
-    for number, sample in _Batch(engine, vocabulary, first, waiting, config).run():
+    for number, sample in found:
         done[number] = sample
         while emitted in done:
             yield done.pop(emitted)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.config import SamplingConfig
@@ -125,6 +126,18 @@ class Writer:
             self.stop_reason = "length"
         return self._strings[chosen]
 
+    def take(self, ids: NDArray[np.int64]) -> str:
+        """Take ids at once, up to the end of the text; return the text that they make certain."""
+        ids = ids[: self._length - self.written]
+        (ends,) = np.nonzero(ids == EOS_ID)
+        if len(ends):
+            ids = ids[: ends[0]]
+            self.stop_reason = "eos"
+        self.written += len(ids)
+        if self.stop_reason is None and self.written == self._length:
+            self.stop_reason = "length"
+        return "".join(map(self._strings.__getitem__, ids.tolist()))
+
     def impossible(self) -> Sequence[int]:
         """Return the ids that cannot come next in any text."""
         return ()
@@ -181,6 +194,15 @@ class WatchfulWriter(Writer):
             self.stop_reason = "length"
             return ready + self._stops.rest()
         return ready
+
+    def take(self, ids: NDArray[np.int64]) -> str:
+        """Take ids at once, up to the end of the text; return the text that they make certain."""
+        pieces = []
+        for one in ids.tolist():
+            pieces.append(self.add(one))
+            if self.stop_reason is not None:
+                break
+        return "".join(pieces)
 
     def impossible(self) -> Sequence[int]:
         """Return the ids that would break a character off."""

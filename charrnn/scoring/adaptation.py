@@ -30,9 +30,10 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.windows import shifted
 from charrnn.config import shown, typed
-from charrnn.engine.network import State, target_logprobs
+from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError, ModelFileError
-from charrnn.models.network import CharNetwork, Ensemble, NetworkState, detach
+from charrnn.models.network import NetworkState, detach
+from charrnn.models.runner import copy_of, state_rows
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import THE_TEXT, Scorer, block_score
 from charrnn.storage.model_file import SavedModel, require_one_way
@@ -97,10 +98,7 @@ class Adapter:
         require_one_way(saved)
         self._scorer = scorer
         self._config = config or AdaptationConfig()
-        member = replace(saved.config, members=1)
-        self._network = Ensemble([CharNetwork(member) for _ in range(saved.config.members)])
-        self._network.import_weights(saved.weights)
-        self._network.eval()
+        self._network = copy_of(saved.config, saved.weights)
         self._weights = list(self._network.parameters())
         self._steps = [
             self._config.step * (1.0 if "layers." in name else OUTER_SPEED)
@@ -123,7 +121,7 @@ class Adapter:
             ModelFileError: the adapted weights overflow.
         """
         beginning = self._scorer.beginning
-        state, last = _torch_state(beginning.state), beginning.last
+        state, last = state_rows([beginning.state]), beginning.last
         for block in self._scorer.read(pieces, what=what):
             static = block_score(block)
             logprobs = np.empty(len(block.targets))
@@ -167,18 +165,3 @@ class Adapter:
             square.lerp_(gradient * gradient, 1 / self._n_windows)
             weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
             weight.lerp_(trained, self._config.decay)
-
-
-def _torch_state(state: State) -> NetworkState:
-    """Return the state of one stream of the NumPy engine as one batch row of an ensemble."""
-
-    def row(array_H: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(array_H.astype(np.float32))[None]
-
-    return [
-        [
-            tuple(row(array_MH[m]) for array_MH in (layer.h, layer.c) if array_MH.size)
-            for layer in state.layers
-        ]
-        for m in range(len(state.layers[0].h))
-    ]

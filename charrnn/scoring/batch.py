@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from charrnn.batches.windows import shifted
-from charrnn.engine.network import Floats, target_logprobs
+from charrnn.engine.network import Floats
 from charrnn.normalize import normalize
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import BothSidesScorer, Scorer, score_pieces, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, code_points
 
-BATCH_SIZE = 128
+BATCH_SIZE, DEVICE_BATCH_SIZE = 128, 2048
+"""Texts side by side in the NumPy engine, and on a device."""
 WINDOW = 16
-"""Characters between two looks at which rows have ended."""
+"""Characters between two looks at which rows have ended; a device chooses for itself."""
 GROUP_TEXTS = 16_384
 GROUP_CHARS = 1 << 22
 """Texts are sorted, and kept in memory, in groups of at most this size."""
@@ -34,7 +35,7 @@ def score_many(
     scorer: Scorer,
     texts: Iterable[str],
     *,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     what: Callable[[int], str] = "text {}".format,
 ) -> Iterator[Score]:
     """Yield the scores of texts, in their order; each is what the text scores alone.
@@ -42,12 +43,14 @@ def score_many(
     Args:
         scorer: model and rules.
         texts: may be endless.
-        batch_size: most texts read side by side.
+        batch_size: most texts read side by side; None for what suits the scorer.
         what: returns a text's name in a message, given its number, from 1.
 
     Raises:
         UnknownCharacterError: see `charrnn.vocab.encode_known`.
     """
+    if batch_size is None:
+        batch_size = DEVICE_BATCH_SIZE if scorer.is_on_device else BATCH_SIZE
     n_before = 0
     for group in _groups(texts):
         whats = [what(n_before + k) for k in range(1, len(group) + 1)]
@@ -151,12 +154,14 @@ def _batch_logprobs(
     inputs_BT = shifted(targets_BT, last)
     working, state = B, engine.initial_state(B)
     state.assign(beginning)
-    for start in range(0, T, WINDOW):
+    window = engine.window(B) if scorer.is_on_device else WINDOW
+    for start in range(0, T, window):
         rows = int(np.searchsorted(-lengths_B, -start))  # those longer than `start`
         if rows < working:
             working, state = rows, engine.copy_state(state, np.arange(rows))
-        part = slice(start, start + WINDOW)
-        logits_BTV = scorer.run(inputs_BT[:rows, part], state)
-        logprobs_BT[:rows, part] = target_logprobs(logits_BTV, targets_BT[:rows, part])
+        part = slice(start, start + window)
+        logprobs_BT[:rows, part] = scorer.logprobs(
+            inputs_BT[:rows, part], targets_BT[:rows, part], state
+        )
     logprobs_BT[np.arange(T) >= lengths_B[:, None]] = 0.0
     return logprobs_BT

@@ -15,15 +15,15 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.batches.windows import IGNORE, Place, window_of
+from charrnn.batches.windows import IGNORE, window_of
 from charrnn.config import shown
-from charrnn.engine.network import target_logprobs
 from charrnn.errors import ConfigError
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import THE_TEXT, BothSidesScorer, Scorer, chunks, scored
 from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 WINDOW = 32
+"""Characters that each row reads at a time; a device chooses for itself."""
 MAX_ROWS = 4096
 """More would only fill the memory with states."""
 PIECE_CHARS = 1 << 18
@@ -142,14 +142,14 @@ def _read_parts(
     """Return for each part its log-probability `[B]`, and what of it UNK has."""
     first_B, begin_B, end_B = np.array(parts).T
     state = scorer.engine.initial_state(len(parts))
+    width = scorer.engine.window(len(parts)) if scorer.is_on_device else WINDOW
     sums_B, unknown_B = np.zeros(len(parts)), np.zeros(len(parts))
-    for offset in range(0, int((end_B - first_B).max()), WINDOW):
+    for offset in range(0, int((end_B - first_B).max()), width):
         starts = np.minimum(first_B + offset, end_B)
-        ends = np.minimum(starts + WINDOW, end_B)
-        places = [Place(0, a, b) for a, b in zip(starts.tolist(), ends.tolist(), strict=True)]
-        window = window_of(ids, places, int((ends - starts).max()))
-        logits_BTV = scorer.run(window.inputs_BT, state)
-        logprobs_BT = target_logprobs(logits_BTV, np.maximum(window.targets_BT, 0))
+        ends = np.minimum(starts + width, end_B)
+        places_B3 = np.stack([np.zeros_like(starts), starts, ends], 1)
+        window = window_of(ids, places_B3, int((ends - starts).max()))
+        logprobs_BT = scorer.logprobs(window.inputs_BT, np.maximum(window.targets_BT, 0), state)
         position_BT = starts[:, None] + np.arange(logprobs_BT.shape[1])
         counts_BT = (position_BT >= begin_B[:, None]) & (window.targets_BT != IGNORE)
         sums_B += logprobs_BT.sum(axis=1, where=counts_BT)

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 from charrnn.batches.windows import shifted
 from charrnn.config import Normalization, OnUnknown
 from charrnn.engine.bidirectional import AHEAD, BidirectionalEngine
-from charrnn.engine.network import Engine, State, require_finite, target_logprobs
+from charrnn.engine.network import Engine, Floats, require_finite, target_logprobs
 from charrnn.normalize import Normalizer
 from charrnn.scoring.score import Score
 from charrnn.vocab import EOS_ID, UNK_ID, Encoded, Vocabulary, encode_known
+
+if TYPE_CHECKING:
+    from charrnn.models.runner import Runner
 
 CHUNK = 1024
 """Characters read at a time."""
@@ -31,7 +34,7 @@ THE_TEXT = "the text"
 class Beginning(NamedTuple):
     """Where texts begin: after EOS, or after a context."""
 
-    state: State
+    state: Any
     """State before `last` is read."""
     last: int
     """The id that the first character is predicted from."""
@@ -51,7 +54,7 @@ class Scorer:
     """A model and the rules to score by.
 
     Args:
-        engine: the network.
+        engine: the network, in NumPy or on a device.
         vocabulary: its characters.
         eos: count the end of each text as an event.
         on_unknown: characters that the model has never seen are charged with the probability of
@@ -66,7 +69,7 @@ class Scorer:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Engine | Runner,
         vocabulary: Vocabulary,
         *,
         eos: bool = False,
@@ -75,16 +78,16 @@ class Scorer:
         normalize: Normalization = "none",
     ) -> None:
         """Read the context."""
-        self.engine = engine
+        self.engine = cast(Any, engine)  # each takes the states that it makes
         self.vocabulary = vocabulary
         self.eos = eos
         self.on_unknown = on_unknown
         self.context = context
         self.form = normalize
-        state, last = engine.initial_state(), EOS_ID
+        state, last = self.engine.initial_state(), EOS_ID
         ids = self.encode("".join(self.normalized([context])), what="the context").ids
         for start in range(0, len(ids), CHUNK):
-            engine.run(shifted(ids[start : start + CHUNK], last), state)
+            self.engine.run(shifted(ids[start : start + CHUNK], last), state)
             last = int(ids[start : start + CHUNK][-1])
         self.beginning = Beginning(state, last)
 
@@ -99,15 +102,31 @@ class Scorer:
         """Return a piece of normalised text in ids; see `charrnn.vocab.encode_known`."""
         return encode_known(self.vocabulary, text, self.on_unknown, what=what, offset=offset)
 
-    def run(self, inputs: NDArray[Any], state: State) -> NDArray[Any]:
+    @property
+    def is_on_device(self) -> bool:
+        """True where torch reads on a device, which wants large batches and windows."""
+        return not isinstance(self.engine, Engine)
+
+    def run(self, inputs: NDArray[Any], state: Any) -> NDArray[Any]:
         """Return the logits after each of some ids, and change the state.
 
         Raises:
             ModelFileError: they are not finite.
         """
-        logits = self.engine.run(inputs, state)
+        logits: NDArray[Any] = self.engine.run(inputs, state)
         require_finite(logits)
         return logits
+
+    def logprobs(self, inputs: NDArray[Any], targets: NDArray[Any], state: Any) -> Floats:
+        """Return the log-probabilities of ids `[..]` after inputs `[..]`, and change the state.
+
+        Raises:
+            ModelFileError: the logits are not finite.
+        """
+        if self.is_on_device:  # the logits stay there
+            found: Floats = self.engine.logprobs(inputs, targets, state)
+            return found
+        return target_logprobs(self.run(inputs, state), targets)
 
     def read(self, pieces: Iterable[str], *, what: str = THE_TEXT) -> Iterator[Block]:
         """Read one text of any length, and yield it block by block of `CHUNK` characters.

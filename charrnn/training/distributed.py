@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.batches.windows import Share
 from charrnn.errors import ConfigError, RunError
-from charrnn.training.system import SIGNALS, choose_device, load_torch
+from charrnn.models.device import choose_device
+from charrnn.training.system import SIGNALS, load_torch
 
 if TYPE_CHECKING:
     import torch

@@ -16,6 +16,7 @@ from charrnn.batches.windows import Share, TextBatches, Window, fit_window, from
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import CorpusError, RunError
+from charrnn.models.device import is_out_of_memory
 from charrnn.models.network import (
     Ensemble,
     Member,
@@ -33,11 +34,12 @@ from charrnn.training.loss import (
     corpus_windows,
     measure,
     placed,
+    text_on,
     window_loss,
 )
 from charrnn.training.optimizers import Muon, build_optimizers
 from charrnn.training.records import listed, real, whole
-from charrnn.training.system import Workers, choose_dtype, is_out_of_memory
+from charrnn.training.system import Workers, choose_dtype, has_room_for_text
 
 
 class Learner:
@@ -95,6 +97,11 @@ class Learner:
         self._scalers = {member: GradScaler(self.device.type, enabled=False) for member in members}
         """Of the losses in float16; in other precisions they change nothing."""
         self._workers = Workers(len(self.own), self.device)
+        text = corpus.ids if corpus.documents is not None else corpus.train_ids
+        is_there = not model.bidirectional and has_room_for_text(self.device, text.nbytes)
+        self._text_N = text_on(self.device, text) if is_there else None
+        """The encoded text, where the device has room for it; the rows of a bidirectional network
+        are laid out on the host."""
         self.windows = self._windows()
         self.state: NetworkState = self._fresh_state()
         """Of the rows of this process, carried from window to window, detached."""
@@ -108,7 +115,8 @@ class Learner:
         return Share() if self.by_members else self.group.share
 
     def _windows(self) -> TextBatches | DocumentBatches:
-        return _training_windows(self.corpus, self._training, self._share)
+        on_device = self._text_N is not None
+        return _training_windows(self.corpus, self._training, self._share, on_device=on_device)
 
     def settle_dtype(self) -> None:
         """Replace the precision `auto` by the one that suits the machine of process 0."""
@@ -176,7 +184,7 @@ class Learner:
         self._require_whole_text()
         window = self._as_read(self.windows.next_window())
         self._require_state_of(window)
-        there = placed(window, self.device)
+        there = placed(window, self.device, self._text_N)
 
         def learn(
             member: Member, optimizers: list[Optimizer], state: NetworkState
@@ -410,9 +418,12 @@ def _fresh_generator(device: torch.device) -> torch.Generator:
 
 
 def _training_windows(
-    corpus: Corpus, training: TrainingConfig, share: Share = Share()
+    corpus: Corpus, training: TrainingConfig, share: Share = Share(), *, on_device: bool = False
 ) -> TextBatches | DocumentBatches:
-    """Return the training windows that suit the corpus, smaller than asked for if it is short."""
+    """Return the training windows that suit the corpus, smaller than asked for if it is short.
+
+    With `on_device` they are places only, for a device that has the text.
+    """
     batch_size, bptt = fit_window(corpus.n_train, training.batch_size, training.bptt)
     documents = corpus.documents
     if documents is None:
@@ -424,9 +435,10 @@ def _training_windows(
             unknown_rate=training.unknown_rate,
             seed=training.seed,
             share=share,
+            on_device=on_device,
         )
     return DocumentBatches(
-        corpus.ids,
+        None if on_device else corpus.ids,
         blocks=documents.blocks(),
         spans=lambda block: documents.spans(block, validation=False),
         n_ids=corpus.n_train,

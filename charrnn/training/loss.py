@@ -25,6 +25,7 @@ from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 from charrnn.batches.documents import document_windows
 from charrnn.batches.windows import IGNORE, Share, Window, evaluation_windows
 from charrnn.corpus.corpus import Corpus
+from charrnn.models.device import to_device
 from charrnn.models.network import (
     BothSides,
     Ensemble,
@@ -34,8 +35,8 @@ from charrnn.models.network import (
     select_rows,
 )
 from charrnn.training.records import real
-from charrnn.training.system import autocast, to_device
-from charrnn.vocab import UNK_ID, Ids
+from charrnn.training.system import autocast
+from charrnn.vocab import EOS_ID, UNK_ID, Ids
 
 ROWS, WINDOW, WARMUP = 64, 128, 256
 """Batch rows that read a text to measure it, their window, and the uncounted characters that each
@@ -47,6 +48,8 @@ FIT_ROUNDS, FIT_STEP = 2, 0.1
 FIT_RANGE = 0.5, 1.5
 """Of the inverse temperature."""
 
+UPLOAD = 1 << 24
+"""Ids of a text that go to the device at a time."""
 LOSSES_TOGETHER = 64
 """Losses of steps that a meter keeps one by one before it joins them to one array."""
 
@@ -279,13 +282,26 @@ def fit_temperature(loss_at: Callable[[float], float]) -> float:
     return round(1 / inverse, 3)
 
 
-def placed(window: Window, device: torch.device) -> PlacedWindow:
-    """Return a window with its arrays on the device."""
+def placed(window: Window, device: torch.device, text_N: Tensor | None = None) -> PlacedWindow:
+    """Return a window with its arrays on the device.
+
+    Args:
+        window: arrays, or places in a text.
+        device: where to put them.
+        text_N: the ids there, from which places are read; see `text_on`.
+    """
+    if window.places_B3 is None:
+        inputs_BT, targets_BT = (
+            to_device(array, device) for array in (window.inputs_BT, window.targets_BT)
+        )
+    else:
+        assert text_N is not None
+        inputs_BT, targets_BT = _from_text(window, text_N)
     is_fresh = window.stateless or not window.keep_B.any()
     is_kept = is_fresh or bool(window.keep_B.all())
     return PlacedWindow(
-        inputs_BT=to_device(window.inputs_BT, device),
-        targets_BT=to_device(window.targets_BT, device),
+        inputs_BT=inputs_BT,
+        targets_BT=targets_BT,
         keep_B=None if is_kept else to_device(window.keep_B, device),
         rows_B=None if is_fresh or window.rows_B is None else to_device(window.rows_B, device),
         is_fresh=is_fresh,
@@ -294,6 +310,40 @@ def placed(window: Window, device: torch.device) -> PlacedWindow:
         if window.reversed_BT is None or window.order_BT is None
         else (to_device(window.reversed_BT, device), to_device(window.order_BT, device)),
     )
+
+
+def text_on(device: torch.device, ids: Ids) -> Tensor:
+    """Return a text on the device, in its own integer type; torch reads large ids as negative."""
+    signed = {np.dtype(np.uint16): np.int16, np.dtype(np.uint32): np.int32}
+    array = ids.view(signed.get(ids.dtype, ids.dtype))
+    text_N = to_device(np.array(array[:0]), device).new_empty(len(ids))
+    for begin in range(0, len(ids), UPLOAD):  # the host need not hold a text of gigabytes
+        part = to_device(np.array(array[begin : begin + UPLOAD]), device)
+        text_N[begin : begin + UPLOAD].copy_(part)
+    return text_N
+
+
+def _from_text(window: Window, text_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets of a window of places, as `window_of` makes them of the text."""
+    assert window.places_B3 is not None
+    device, (rows, width) = text_N.device, window.inputs_BT.shape
+    begin_B, position_B, end_B = to_device(window.places_B3.T.copy(), device)[..., None]
+    at_BT = position_B + torch.arange(width, device=device)
+    bits = (1 << 8 * text_N.element_size()) - 1
+
+    def read(at_BT: Tensor) -> Tensor:
+        at_N = at_BT.clamp(0, len(text_N) - 1).flatten()
+        return (text_N.index_select(0, at_N).long() & bits).view(rows, width)
+
+    is_inside_BT = at_BT < end_B
+    targets_BT = read(at_BT).where(is_inside_BT, IGNORE)
+    inputs_BT = read(at_BT - 1).where(is_inside_BT & (at_BT > begin_B), EOS_ID)
+    if window.hidden_N is not None and len(window.hidden_N):
+        hidden_N = to_device(window.hidden_N, device)
+        is_hidden_N = torch.zeros(rows * width, dtype=torch.bool, device=device)
+        is_hidden_BT = is_hidden_N.index_fill(0, hidden_N, True).view(rows, width)
+        inputs_BT = inputs_BT.masked_fill(is_hidden_BT & (inputs_BT != EOS_ID), UNK_ID)
+    return inputs_BT, targets_BT
 
 
 def _predict(

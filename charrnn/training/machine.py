@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from charrnn.models.device import choose_device
 from charrnn.storage.listing import list_runs
 from charrnn.storage.runs import DEFAULT_ROOT
-from charrnn.training.system import MIN_HIDDEN, choose_device, choose_dtype, load_torch
+from charrnn.training.system import MIN_HIDDEN, choose_dtype, load_torch
 
 LIBRARIES = ("numpy", "safetensors", "typer", "rich")
 VARIABLES = (

@@ -6,8 +6,6 @@ PYTORCH_ENABLE_MPS_FALLBACK=1 torch lends MPS those of the CPU, and nothing is l
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import torch
 from torch import nn
@@ -15,10 +13,10 @@ from torch import nn
 from charrnn.batches.windows import IGNORE, Window
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.errors import ConfigError
+from charrnn.models.device import choose_device, lacking_operator
 from charrnn.models.network import CharNetwork, Ensemble
 from charrnn.training.loss import measure, window_loss
 from charrnn.training.optimizers import build_optimizers
-from charrnn.training.system import choose_device
 
 COMPLETE = {"cpu", "cuda"}
 """Devices that lack nothing."""
@@ -49,8 +47,7 @@ def usable_device(model: ModelConfig, training: TrainingConfig) -> tuple[str, st
     try:
         _take_step(model, training, device)
     except NotImplementedError as error:
-        found = re.search(r"aten::[\w.]+", str(error))
-        operator = found.group() if found else "an operator"
+        operator = lacking_operator(error)
         if training.device == "auto":
             return "cpu", operator
         raise ConfigError(

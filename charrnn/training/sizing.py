@@ -46,10 +46,11 @@ import torch
 
 from charrnn.batches.windows import Window
 from charrnn.config import ModelConfig, TrainingConfig
+from charrnn.models.device import choose_device, is_out_of_memory
 from charrnn.models.network import CharNetwork
 from charrnn.training.loss import window_loss
 from charrnn.training.optimizers import RENEWED_EVERY, build_optimizers
-from charrnn.training.system import Workers, choose_device, choose_dtype, is_out_of_memory
+from charrnn.training.system import Workers, choose_dtype
 
 RELATIVE_SPEED = {
     128: 1.8, 192: 1.35, 256: 1.0, 384: 0.56, 512: 0.32, 768: 0.15, 1024: 0.07

@@ -1,4 +1,4 @@
-"""Every knob of the machine: how torch is loaded, device, precision, threads and memory.
+"""Every knob of the machine in training: how torch is loaded, precision, threads and memory.
 
 torch is imported by the functions, not by the module, because some knobs must be set before.
 """
@@ -17,11 +17,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from charrnn.errors import ConfigError
+from charrnn.models.device import choose_device
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -41,6 +40,8 @@ LARGEST_THRESHOLD = 32 << 20
 """The largest mmap threshold, in bytes, that glibc accepts."""
 BYTES_PER_WEIGHT = 16
 """Of memory in training: the weight, its gradient and two moments, in float32."""
+TEXT_SHARE = 0.1
+"""Of a GPU's free memory, for the encoded text: one byte for a character, or two."""
 MIN_HIDDEN = 64
 """Units below which converting to bfloat16 costs more than the products save."""
 
@@ -130,28 +131,6 @@ def _keep_freed_memory() -> None:
         mallopt(M_TOP_PAD, 2 * LARGEST_THRESHOLD)
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` prefers a GPU.
-
-    Raises:
-        ConfigError: this machine has no such device.
-    """
-    import torch
-
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    if cuda:
-        torch.set_float32_matmul_precision("high")  # TF32: float32 with a short mantissa
-    if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(name)
-    here = {"cpu": True, "cuda": cuda, "mps": mps}[device.type]
-    if not here or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(
-            f"{name} is not available on this machine: use cpu or auto", field="device"
-        )
-    return device
-
-
 def require_memory(n_weights: int, device: str) -> None:
     """See that a network of this many weights can be trained in the machine's memory.
 
@@ -201,6 +180,16 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def has_room_for_text(device: torch.device, n_bytes: int) -> bool:
+    """Say whether a text is to lie on the device, where a step then needs only places in it.
+
+    That is so on a CUDA GPU if it takes at most `TEXT_SHARE` of the memory that is free there.
+    """
+    import torch
+
+    return device.type == "cuda" and n_bytes <= TEXT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
 def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]:
     """Return the context in which matrix products run in `dtype`."""
     import torch
@@ -208,28 +197,6 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[object]
     if dtype == "float32":
         return nullcontext()
     return torch.autocast(device.type, getattr(torch, dtype))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether the error means that a device's memory is too small."""
-    import torch
-
-    is_typed = isinstance(error, torch.cuda.OutOfMemoryError)
-    return is_typed or "MPS backend out of memory" in str(error)
-
-
-def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array on the device, without waiting for the device where that is safe.
-
-    CUDA copies it from pinned memory while the host continues. MPS would read the array after it
-    has been freed, and get other numbers (pytorch#189690), so there the host waits.
-    """
-    import torch
-
-    tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=device.type != "mps")
 
 
 class Workers:

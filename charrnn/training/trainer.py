@@ -16,6 +16,7 @@ from charrnn import events
 from charrnn.config import ModelConfig, TrainingConfig
 from charrnn.corpus.corpus import Corpus
 from charrnn.errors import ConfigError, DivergenceError, StorageError
+from charrnn.models.device import is_out_of_memory
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
 from charrnn.training.checkpoint import (
@@ -37,7 +38,7 @@ from charrnn.training.schedule import (
     Schedule,
     learning_rate_factor,
 )
-from charrnn.training.system import is_out_of_memory, on_signals
+from charrnn.training.system import on_signals
 from charrnn.training.verdict import UNFAMILIAR, verdict
 
 FADE_EVERY = 64
