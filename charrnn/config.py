@@ -47,6 +47,10 @@ DecodingErrors = Literal["strict", "replace"]
 OnUnknown = Literal["unk", "skip", "error"]
 """What happens to characters that the model has never seen: they are read as UNK, left out, or
 refused."""
+Gate = Literal["forget", "input", "output", "update", "reset"]
+Feature = Literal["quote", "bracket", "line-position", "indent", "capital", "word-start", "digit"]
+"""What a unit may follow in a text; `charrnn.inspection.features` says what each is."""
+CurveAxis = Literal["time", "characters", "epochs"]
 
 MAX_LAYERS = 64
 """A deeper stack does not learn, and a damaged file must not make us build one."""

@@ -26,6 +26,7 @@ from charrnn.config import (
 from charrnn.engine.bidirectional import BidirectionalEngine
 from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError
+from charrnn.inspection.activations import activations, read_text
 from charrnn.models.device import choose_device, reading_device
 from charrnn.normalize import normalize
 from charrnn.sampling.batch import sample_batch
@@ -40,6 +41,8 @@ from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.vocab import Ids, encode_known
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from typing_extensions import TypedDict, Unpack
 
     from charrnn.models.runner import Runner
@@ -526,6 +529,33 @@ class CharModel:
         named = _count("alternatives", alternatives, 0)
         rules = self.scorer(eos=eos, on_unknown=on_unknown, context=context)
         return list(char_scores(rules, [text], alternatives=named))
+
+    # looking inside
+
+    @named_keywords
+    def activations(self, text: str) -> dict[str, NDArray[np.float32]]:
+        """Return what every unit does while the model reads a text.
+
+        Shapes: M members, L layers, T characters (in a byte model bytes), H units. The values at t
+        are those after the character t, all counted from 0. Each text begins after EOS and a zero
+        state; in a model of lines, so does each line. Unknown characters are read as UNK.
+
+        Returns:
+            Arrays `[M, L, T, H]` by name:
+
+            - `h`: the hidden state, of every cell;
+            - `c`: the memory cell, of the LSTMs;
+            - `input`, `forget`, `output`: gates of the LSTMs (lectures' Γu, Γf, Γo);
+            - `reset`, `update`: gates of the GRU (Γr, Γu), of which the simple one has `update`;
+              that is the share of the candidate in the new state, 1 - z of libraries;
+            - `candidate`: c̃, of all cells with gates.
+
+        Raises:
+            ConfigError: the text is empty, too long, or no text; or the model is bidirectional.
+            ModelFileError: the model's weights are so large that its states overflow.
+        """
+        _check(text=(text, str))
+        return activations(self.saved, read_text(self.saved, text).ids)
 
     # for others
 

@@ -99,6 +99,7 @@ VALUES = {
     "--title": TEXTS,
     "--gap": mostly(["_"], ["", "e", "the", "☃"]),
     "--beam": mostly(SMALL, EXTREME),
+    "--next": TEXTS,
     **dict.fromkeys(
         ("--text", "--file", "--held-out", "--prompt-file", "--prompts", "--check-novelty"), FILE
     ),
@@ -115,11 +116,14 @@ NEEDED = {
     "export": st.lists(MODEL, max_size=1),
     "list": st.lists(st.sampled_from(["runs", "folder", "missing", "text.txt"]), max_size=1),
     "merge": st.lists(MODEL, max_size=3),
+    "inspect": st.lists(MODEL, max_size=2),
+    "plot": st.lists(MODEL, max_size=2),
 }
 WEIGHTS = (
     ["sample"] * 5
     + ["score"] * 4
-    + ["train", "train", "fill", "pairs", "compare", "merge", "info", "list", "export"]
+    + ["train", "train", "fill", "pairs", "compare", "merge", "info", "list", "export", "plot"]
+    + ["inspect"] * 3
 )
 
 

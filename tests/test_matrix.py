@@ -170,6 +170,7 @@ def test_every_command_works_on_every_kind_of_model(case, charrnn, tmp_path):
     check(charrnn, saved, tmp_path)
     check_scores(charrnn, saved, tmp_path)
     check_the_rest(charrnn, case, saved, tmp_path)
+    check_inside(charrnn, case, saved)
 
 
 def check_resume(charrnn, case, paths, tmp_path):
@@ -322,6 +323,48 @@ def check_scores(charrnn, saved, tmp_path):
     assert math.fsum(word["logprob"] for word in words) == pytest.approx(total, abs=1e-9)
     best, *_ = records("--file", "lines", "--sort", "--by", "per-char", "--no-eos")
     assert best["text"] in lines
+
+
+def check_inside(charrnn, case, saved):
+    """Units, gates, features, gradients, embeddings, the next character, and the curve."""
+    run = "run" if case["origin"] == "trained" else "part-0"
+    curve = charrnn("plot", run, "--format", "table")
+    assert curve.code == 0, curve.err
+    assert f"nats/{case['unit']}" in curve.out
+    if saved.config.bidirectional:
+        refused = charrnn("inspect", "run", "--embeddings")
+        refused.assert_one_error(2, "the model is bidirectional")
+        return
+
+    def records(*options):
+        result = charrnn("inspect", "run", *options, "--format", "jsonl")
+        assert result.code == 0, result.err
+        return [json.loads(line) for line in result.out.splitlines()]
+
+    text = "The grey cat hid.\nA rivér"
+    last = {"--member": case["members"] - 1, "--layer": case["layers"] - 1}
+    where = [word for pair in last.items() for word in pair]
+    unit = records("--text", text, "--unit", 5, *where)
+    assert "".join(one["character"] for one in unit) == text
+    ids = [1, *saved.vocabulary.encode("The grey cat hid.").tolist()]
+    _, states = reference.run_ensemble(saved.config, saved.weights, ids)
+    h, c = states[-1][-1]
+    value = (c if unit[0]["signal"] == "c" else h)[5]
+    assert unit[16]["value"] == pytest.approx(value, abs=1e-4)
+    gates = {"lstm": "forget", "peephole-lstm": "output", "gru": "reset", "gru-simple": "update"}
+    if case["cell"] in gates:
+        assert all(
+            0 < one["value"] < 1 for one in records("--text", text, "--gate", gates[case["cell"]])
+        )
+    assert len(records("--text", text, "--find", "word-start")) == 5
+    flow = records("--text", text, "--gradient-flow", "--distance", 4, "--positions", 5)
+    assert [one["distance"] for one in flow] == [1, 2, 3, 4]
+    assert all(one["norm"] >= 0 for one in flow)
+    assert flow[0]["norm"] > 0
+    n_characters = len(saved.vocabulary) - 2
+    assert len(records("--embeddings")) == n_characters
+    following = records("--next", "The ", "--temp", 0.5, "--top-k", 3)
+    assert sum(one["sampling_probability"] > 0 for one in following) == 3
 
 
 def check_the_rest(charrnn, case, saved, tmp_path):

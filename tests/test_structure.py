@@ -22,7 +22,7 @@ FLOORS = (
     {"models"},
     {"batches"},
     {"sampling", "scoring"},
-    {"export", "training"},
+    {"export", "inspection", "training"},
     {"model"},
     {"api"},
     {"display"},
@@ -144,9 +144,9 @@ def test_every_room_is_in_the_table():
     assert rooms == set(LAYERS)
 
 
-TORCH_ROOMS = {"models", "training", "scoring", "sampling"}
+TORCH_ROOMS = {"models", "training", "scoring", "sampling", "inspection"}
 """Rooms that may import torch; of scoring, only dynamic evaluation does, of sampling, only what
-draws on a device."""
+draws on a device, of inspection, only gradients."""
 
 
 @pytest.mark.parametrize("path", modules(), ids=module_name)
@@ -218,15 +218,21 @@ def test_what_must_be_quick_imports_nothing_heavy(code, tmp_path):
     assert not found & {"torch", "numpy", "rich", "safetensors"}
 
 
-@pytest.mark.parametrize("name", ["train", "sample", "score", "info"])
+@pytest.mark.parametrize("name", ["train", "sample", "score", "info", "inspect", "plot"])
 def test_the_help_of_a_command_imports_neither_torch_nor_numpy(name, tmp_path):
     assert not modules_after(command(name, "--help"), tmp_path) & {"torch", "numpy"}
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("sample", "--length", 5), ("score", "abc"), ("info",), ("export", "-o", "page.html")],
-    ids=["sample", "score", "info", "export"],
+    [
+        ("sample", "--length", 5),
+        ("score", "abc"),
+        ("info",),
+        ("export", "-o", "page.html"),
+        ("inspect", "--text", "ab", "--unit", 1),
+    ],
+    ids=["sample", "score", "info", "export", "inspect"],
 )
 def test_using_a_model_on_the_cpu_imports_no_torch(arguments, tiny_model_path, tmp_path):
     found = modules_after(command(*arguments, "-m", tiny_model_path), tmp_path)

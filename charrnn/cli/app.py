@@ -20,9 +20,11 @@ from charrnn.cli.compare import compare
 from charrnn.cli.export import export
 from charrnn.cli.fill import fill
 from charrnn.cli.info import info
+from charrnn.cli.inspect import inspect
 from charrnn.cli.listing import list_
 from charrnn.cli.merge import merge
 from charrnn.cli.pairs import pairs
+from charrnn.cli.plot import plot
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
@@ -40,6 +42,7 @@ MEMORY_HINTS = {
     "score": ": try shorter texts, a table or page of fewer of them, or --whole with --file",
     "compare": ": try shorter texts, or --whole with --file",
     "pairs": ": try fewer or shorter pairs at a time",
+    "inspect": ": try a shorter text, or fewer --positions",
 }
 VALUES = {"bool": "", "int": "NUMBER", "float": "NUMBER", "str": "TEXT", "list[str]": "TEXT"}
 """What the help calls the value of an option, by its type; a choice shows its choices."""
@@ -216,6 +219,13 @@ EXAMPLES = {
         "charrnn compare builtin runs/ours --file novel.txt --whole",
     ),
     "info": ("charrnn info", "charrnn info -m builtin"),
+    "inspect": (
+        "charrnn inspect --text @code.py --find quote",
+        'charrnn inspect --text "To be, or not to be" --unit 7 -o units.html',
+        "charrnn inspect runs/rnn runs/lstm --text @novel.txt --gradient-flow",
+        'charrnn inspect --next "ROMEO" --temp 0.7 --top-k 10',
+    ),
+    "plot": ("charrnn plot", "charrnn plot runs/rnn runs/lstm --x epochs -o curves.png"),
     "list": ("charrnn list", "charrnn list --format tsv | cut -f 1,4"),
     "merge": ("charrnn merge runs/monday runs/tuesday --name both",),
     "export": (
@@ -232,7 +242,20 @@ def _paragraphs(doc: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in doc.strip().split("\n\n"))
 
 
-for _command in (train, sample, score, fill, pairs, compare, info, list_, merge, export):
+for _command in (
+    train,
+    sample,
+    score,
+    fill,
+    pairs,
+    compare,
+    info,
+    inspect,
+    plot,
+    list_,
+    merge,
+    export,
+):
     _writes = _command not in (train, merge, export)
     app.command(
         name=_command.__name__.rstrip("_"),

@@ -82,7 +82,7 @@ def fill(
     output_format: options.Format = options.FORMAT,
     **settings: Any,
 ) -> None:
-    """Fill the gaps of a text, with a model trained with --bidirectional.
+    """Fill the gaps of a text, with a bidirectional model.
 
     Each missing character is one mark: The c_ts were fu_l. The fillings come with the logarithm of
     their probability, in nats, the most probable one first.

@@ -325,8 +325,12 @@ class Reading:
 
         return lines_of(path, **self._decoding)
 
-    def context(self, given: str) -> str:
+    def context(self, given: str, option: str = "context") -> str:
         """Return the text of `--context`: as given, or after an @ the content of a file.
+
+        Args:
+            given: the value.
+            option: another one that takes such a text, without its dashes.
 
         Raises:
             CorpusError: the file cannot be read or decoded.
@@ -335,7 +339,7 @@ class Reading:
             from charrnn.display.terminal import pasted, say
 
             name, meant = pasted([given]), pasted([f"@{given}"])
-            say(f"the context is the text {name}; the content of that file is --context {meant}")
+            say(f"the {option} is {name} itself; the content of that file is --{option} {meant}")
         if not given.startswith("@") or given.startswith("@@"):
             return self.argument(given[given.startswith("@@") :])
         from charrnn.corpus.sources import text_of

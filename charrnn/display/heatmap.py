@@ -77,7 +77,7 @@ LEVELS = (
 """Each band begins where the one before it ends; a bit is a halving of the probability."""
 
 Cell = tuple[str, float]
-"""A character (or a word) and its bits."""
+"""A character (or a word) and its bits, or another value."""
 
 
 def level_of(bits: float) -> Level:
@@ -85,17 +85,20 @@ def level_of(bits: float) -> Level:
     return [level for level in LEVELS if bits >= level.from_bits or level is LEVELS[0]][-1]
 
 
-def show_heatmap(console: Console, cells: Iterable[Cell]) -> None:
+def show_heatmap(
+    console: Console, cells: Iterable[Cell], band: Callable[[float], Level] = level_of
+) -> None:
     """Print a text in its own lines, broken between words where the terminal is narrower.
 
     Args:
         console: where to.
         cells: character and bits; the character of the end is empty.
+        band: from the bits, or another value, to what they look like.
     """
     for line in _lines(cells, console.width):
         shown = Text()
-        for character, bits in line:
-            level = level_of(bits)
+        for character, value in line:
+            level = band(value)
             style = level.plain if console.no_color else level.style
             shown.append(visible(character), style)
         console.print(shown, soft_wrap=True)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _SIGNS = {"\n": "↵", "\t": "→", "\x7f": "␡", "": "∎"}
 _KEPT = "\n\t\u200c\u200d"
 """Line ends, tabs, and the joiners of scripts and emoji do no harm in running text."""
-_COMMAND = r"charrnn (?:train|sample|fill|score|pairs|compare|info|list|merge|export)\b"
+_COMMANDS = "train|sample|fill|score|pairs|compare|info|inspect|plot|list|merge|export"
+_COMMAND = rf"charrnn (?:{_COMMANDS})\b"
 _WHOLE = re.compile(rf"{_COMMAND}[^\n]*|\S+|\n")
 """What a line is broken between: a word, or a command with the rest of its line."""
 

@@ -24,6 +24,7 @@ DARK = ("#16181d", "#2f2a1b", "#57411a", "#8a5417", "#bd5a24", "#e0574d", "#ee6f
 """Colours at `TICKS` bits; between them they are mixed."""
 
 Colour = tuple[float, float, float]
+"""Red, green and blue, from 0 to 255."""
 
 
 def asset(name: str) -> str:
@@ -69,20 +70,33 @@ def _colours() -> str:
 
 def _rule(level: int, palette: Sequence[str]) -> str:
     bits = level / LEVELS_PER_BIT
-    k = min(int(bits / 2), len(palette) - 2)
-    share = bits / 2 - k
-    low, high = _parse(palette[k]), _parse(palette[k + 1])
-    colour = tuple(x + share * (y - x) for x, y in zip(low, high, strict=True))
-    ground = "transparent" if level == 0 else "rgb({:.0f} {:.0f} {:.0f})".format(*colour)
-    # the more legible one, by the contrast of WCAG 2
-    ink = "#000" if _luminance(colour) > math.sqrt(1.05 * 0.05) - 0.05 else "#fff"
-    ink = "inherit" if level == 0 else ink
+    colour = mixed(palette, bits / 2)
+    ground = "transparent" if level == 0 else css(colour)
+    ink = "inherit" if level == 0 else ink_on(colour)
     thick = int(bits / BITS_PER_LINE)
     line = f";box-shadow:inset 0 -{thick}px" if thick else ""
     return (
         f".scale .l{level},.chars .l{level},.words .w{level}"
         f"{{background:{ground};color:{ink}{line}}}\n"
     )
+
+
+def mixed(palette: Sequence[str], place: float) -> Colour:
+    """Return the colour at a place of a palette, from 0 to the number of its last colour."""
+    k = min(int(place), len(palette) - 2)
+    low, high = _parse(palette[k]), _parse(palette[k + 1])
+    r, g, b = (x + (place - k) * (y - x) for x, y in zip(low, high, strict=True))
+    return r, g, b
+
+
+def css(colour: Colour) -> str:
+    """Return a colour as a style sheet has it."""
+    return "rgb({:.0f} {:.0f} {:.0f})".format(*colour)
+
+
+def ink_on(colour: Colour) -> str:
+    """Return black or white: the more legible one, by the contrast of WCAG 2."""
+    return "#000" if _luminance(colour) > math.sqrt(1.05 * 0.05) - 0.05 else "#fff"
 
 
 def _luminance(colour: Sequence[float]) -> float:
@@ -95,5 +109,5 @@ def _luminance(colour: Sequence[float]) -> float:
 
 
 def _parse(colour: str) -> Colour:
-    r, g, b = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+    r, g, b = (float(int(colour[k : k + 2], 16)) for k in (1, 3, 5))
     return r, g, b

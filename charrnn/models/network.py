@@ -145,12 +145,7 @@ class CharNetwork(nn.Module):
             from_right: None; a `BidirectionalNetwork` reads it.
         """
         assert from_right is None
-        ids_TB = ids_BT.t()
-        if self.embedding is not None:
-            x_TBI = self.embedding(ids_TB)
-        else:
-            ids_V = torch.arange(self.config.vocab_size, device=ids_TB.device)
-            x_TBI = (ids_TB[..., None] == ids_V).to(self.output.weight.dtype)
+        x_TBI = self._read(ids_BT.t())
         after: NetworkState = []
         for k, (layer, parts) in enumerate(zip(self.layers, state, strict=True)):
             x_TBI = self._drop(x_TBI, self.dropout if k else self.input_dropout)
@@ -158,6 +153,28 @@ class CharNetwork(nn.Module):
             after.append(ends)
         logits_TBV = self.output(self._drop(x_TBI, self.dropout))
         return logits_TBV.transpose(0, 1), after
+
+    def step(self, ids_B: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Return the logits `[B, V]` after one character, and the state.
+
+        The same function as `forward`, and the h of each layer is one node of the graph: all that
+        is computed later depends on it.
+        """
+        x_TBI = self._read(ids_B[None])
+        after: NetworkState = []
+        for layer, parts in zip(self.layers, state, strict=True):
+            _, ends = self._run(x_TBI, parts, self._weights_of(layer))
+            after.append(ends)
+            x_TBI = ends[0][None]
+        return self.output(x_TBI[0]), after
+
+    def _read(self, ids_TB: Tensor) -> Tensor:
+        """Return the input of the first layer `[T, B, I]`."""
+        if self.embedding is not None:
+            embedded: Tensor = self.embedding(ids_TB)
+            return embedded
+        ids_V = torch.arange(self.config.vocab_size, device=ids_TB.device)
+        return (ids_TB[..., None] == ids_V).to(self.output.weight.dtype)
 
     def _weights_of(self, layer: nn.Module) -> list[Tensor]:
         """Return w_ih, w_hh, b_ih, b_hh and peepholes of a layer, with recurrent dropout."""

@@ -1,9 +1,10 @@
-"""What is in the run directories under a folder, in short."""
+"""What is in the run directories under a folder, in short, and how a run went."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,10 +15,14 @@ from typing import Any, Literal, NamedTuple
 from charrnn.config import MAX_MEMBERS, Unit
 from charrnn.errors import ModelFileError, RunError
 from charrnn.storage.model_file import ModelRecord, read_model_record
-from charrnn.storage.runs import DEFAULT_ROOT, RunDirectory, runs_under
+from charrnn.storage.reading import open_ordinary, reason
+from charrnn.storage.runs import DEFAULT_ROOT, RunDirectory, find_model, runs_under
 
 SHOWN_CHARACTERS = 200
 """Of a text in a record, which may be anything."""
+MAX_METRICS_BYTES = 1 << 26
+MOST_ROWS = 100_000
+"""Evaluations of a run that are read."""
 UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -98,6 +103,85 @@ def _summary(run: RunDirectory) -> RunSummary:
     )
 
 
+class CurvePoint(NamedTuple):
+    """One evaluation of a run; what is not known of it is None."""
+
+    step: float | None
+    epoch: float | None
+    characters: float | None
+    """Units of the training text read so far, all epochs together."""
+    elapsed_s: float | None
+    train_loss_nats: float | None
+    val_loss_nats: float | None
+    bits_per_char: float | None
+
+
+class RunCurve(NamedTuple):
+    """How a run went.
+
+    Attributes:
+        name: of the run, as it was given.
+        unit: of its losses.
+        points: its evaluations.
+    """
+
+    name: str
+    unit: Unit
+    points: tuple[CurvePoint, ...]
+
+
+def training_curve(given: Path) -> RunCurve:
+    """Return how a run went, by its metrics or, without them, by the record of its model.
+
+    Args:
+        given: run directory, model file, or `builtin`.
+
+    Raises:
+        ModelFileError: there is no model, nor a run that has been evaluated.
+        RunError: nothing is recorded, as of a merged model.
+    """
+    folder = given if given.is_dir() else given.parent
+    run = RunDirectory(folder)
+    is_run = given.is_dir() or given.name in (run.model.name, run.last.name)
+    rows = read_metrics(run) if is_run else []
+    model = None
+    if not rows or run.model.is_file():
+        model = read_model_record(find_model(given if not rows else folder))
+    training: Mapping[str, Any] = {} if model is None else model.training
+    recorded = training.get("curve")
+    if not rows and isinstance(recorded, list):
+        rows = [row for row in recorded[:MOST_ROWS] if isinstance(row, dict)]
+    if not rows:
+        raise RunError(f"{given} has no record of its training: name the directory of a run")
+    corpus = training.get("corpus")
+    n_train = _real(corpus.get("n_train")) if isinstance(corpus, dict) else None
+    points = []
+    for row in rows:
+        values = {name: _real(row.get(name)) for name in CurvePoint._fields}
+        if values["epoch"] is not None and n_train is not None:
+            values["characters"] = values["epoch"] * n_train
+        points.append(CurvePoint(**values))
+    in_bytes = any(row.get("unit") == "byte" for row in rows) or training.get("unit") == "byte"
+    return RunCurve(str(given), "byte" if in_bytes else "char", tuple(points))
+
+
+def read_metrics(run: RunDirectory) -> list[Mapping[str, Any]]:
+    """Return the rows of a run's `metrics.jsonl`; none if it has not been evaluated yet.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    try:
+        with open_ordinary(run.metrics) as file:
+            lines = file.read(MAX_METRICS_BYTES).splitlines()
+        rows = [json.loads(line) for line in lines[:MOST_ROWS]]
+    except FileNotFoundError:
+        return []
+    except (OSError, *UNREADABLE) as error:
+        raise RunError(f"{run.metrics} cannot be read: {reason(error)}") from error
+    return [row for row in rows if isinstance(row, dict)]
+
+
 class Surroundings(NamedTuple):
     """What stands beside a model in its run directory.
 
@@ -159,6 +243,11 @@ def _last_written(run: RunDirectory) -> str:
 
 def _text(value: Any) -> str:
     return value[:SHOWN_CHARACTERS] if isinstance(value, str) else ""
+
+
+def _real(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _number(value: Any) -> float | None:
