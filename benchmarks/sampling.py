@@ -1,8 +1,13 @@
 """Speed of sampling, as ratios measured side by side in one run.
 
-    python benchmarks/sampling.py            all tables, about two minutes
-    python benchmarks/sampling.py --cells    one stream with all cells, and no more
-    python benchmarks/sampling.py --json F   write the figures as JSON, too
+    python benchmarks/sampling.py                      all tables, about five minutes
+    python benchmarks/sampling.py --cells              the cells beside each other only
+    python benchmarks/sampling.py --json F             write the figures as JSON, too
+    python benchmarks/sampling.py --cost MODEL TEXT    what int8 adds to the loss, instead
+
+int8 is the precision of `charrnn sample --precision int8`, with the package numkong if it is
+installed. torch is measured in two ways, and the faster counts: its LSTMCell or GRUCell called step
+by step, and its LSTM or GRU with weights quantised dynamically to int8.
 
 "bare products" are the matrix products that a step cannot do without, with the same weights, and
 nothing else: the recurrent product of every layer, the input product of every layer but the first
@@ -18,6 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,17 +33,22 @@ import numpy as np
 from measure import machine, side_by_side
 from numpy.typing import NDArray
 
-from charrnn.config import Cell, ModelConfig, SamplingConfig
+from charrnn.api import load
+from charrnn.config import Cell, EnginePrecision, ModelConfig, SamplingConfig
 from charrnn.engine.network import Engine
+from charrnn.engine.quantized import numkong
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.stream import Stream
 from charrnn.sampling.writer import Request, read_prompt
+from charrnn.scoring.compare import added_bits
 from charrnn.storage.merge import merge_models
 from charrnn.storage.model_file import SavedModel, save_model
 from charrnn.vocab import EOS_ID, Vocabulary
 
 VOCABULARY = Vocabulary(chr(33 + k) for k in range(65))
 SIZES = ((1, 256), (2, 512), (2, 1024))
+COST_SHARE, COST_PIECE = 10, 2048
+"""The cost is measured on the last tenth of a text, in pieces that are read side by side."""
 
 
 def random_model(cell: Cell, layers: int, hidden: int, seed: int = 0) -> SavedModel:
@@ -94,9 +107,11 @@ def bare_matrices(model: SavedModel, steps: int, batch: int) -> Any:
     return task
 
 
-def sampling(model: SavedModel, steps: int, streams: int) -> Any:
+def sampling(
+    model: SavedModel, steps: int, streams: int, precision: EnginePrecision = "float32"
+) -> Any:
     """Return a task: `streams` samples of `steps` characters, in batches of the usual size."""
-    engine = Engine(model.config, model.weights)
+    engine = Engine(model.config, model.weights, precision=precision)
     start = read_prompt(engine, np.array([], dtype=np.int64))
     config = SamplingConfig(length=steps, temperature=0.8, seed=1)
     requests = [Request(start, "", 0.8, index) for index in range(streams)]
@@ -112,54 +127,105 @@ def sampling(model: SavedModel, steps: int, streams: int) -> Any:
     return task
 
 
-def torch_steps(model: SavedModel, steps: int, batch: int) -> Any:
-    """Return a task: torch's own recurrent module called one step at a time."""
+def torch_cells(config: ModelConfig) -> Any:
+    """Return torch's cells as a function: one-hot `[B, V]` and state → logits and state."""
     import torch
 
-    from charrnn.models.network import CharNetwork
+    kind = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell}[config.cell]
+    cells = [kind(config.input_size(k), config.hidden_size) for k in range(config.num_layers)]
+    output = torch.nn.Linear(config.hidden_size, config.vocab_size)
 
-    config = model.config
-    network = CharNetwork(config)
-    rnn = torch.nn.LSTM(config.vocab_size, config.hidden_size, config.num_layers)
-    eye = torch.eye(config.vocab_size)
+    def step(x: Any, state: Any) -> tuple[Any, Any]:
+        states = []
+        for cell, before in zip(cells, state or [None] * len(cells), strict=True):
+            states.append(cell(x, before))
+            x = states[-1][0] if config.cell == "lstm" else states[-1]
+        return output(x), states
+
+    return step
+
+
+def torch_int8(config: ModelConfig) -> Any:
+    """Return the same of torch's whole network, quantised dynamically."""
+    import torch
+
+    kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[config.cell]
+    network = torch.nn.ModuleDict(
+        {
+            "rnn": kind(config.vocab_size, config.hidden_size, config.num_layers),
+            "output": torch.nn.Linear(config.hidden_size, config.vocab_size),
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is to move to another package
+        quantize: Any = torch.ao.quantization.quantize_dynamic
+        small = quantize(network, {kind, torch.nn.Linear})
+
+    def step(x: Any, state: Any) -> tuple[Any, Any]:
+        hidden, state = small["rnn"](x[None], state)
+        return small["output"](hidden[0]), state
+
+    return step
+
+
+def torch_steps(step: Any, vocab_size: int, steps: int, batch: int) -> Any:
+    """Return a task: a step of torch's, softmax and a draw for each character."""
+    import torch
+
+    eye = torch.eye(vocab_size)
 
     @torch.no_grad()
     def task() -> None:
         state = None
         ids = torch.ones(batch, dtype=torch.int64)
         for _ in range(steps):
-            hidden, state = rnn(eye[ids].unsqueeze(0), state)
-            p = torch.softmax(network.output(hidden[0]) / 0.8, dim=-1)
+            logits, state = step(eye[ids], state)
+            p = torch.softmax(logits / 0.8, dim=-1)
             ids = torch.multinomial(p, 1)[:, 0]
 
     return task
 
 
+def compared(model: SavedModel, streams: int, bare: Any, rounds: int) -> dict[str, Any]:
+    """Compare our two precisions with the bare products and with torch's two, in one run."""
+    config = model.config
+    size = config.num_parameters() * streams**0.5
+    steps, few = max(40, int(4e8 / size / 100)), max(10, int(4e7 / size / 100))
+    peers = {"torch_cell": torch_cells(config), "torch_int8": torch_int8(config)}
+    seconds = side_by_side(
+        {
+            "float32": sampling(model, steps, streams),
+            "int8": sampling(model, steps, streams, "int8"),
+            "bare": bare(model, steps),
+            **{
+                name: torch_steps(peer, config.vocab_size, few, streams)
+                for name, peer in peers.items()
+            },
+        },
+        rounds,
+    )
+    counts = {name: few if name in peers else steps for name in seconds}
+    speed = {name: streams * counts[name] / seconds[name] for name in seconds}
+    many = f", {streams} streams" if streams > 1 else ""
+    row = {
+        "model": f"{config.cell} {config.num_layers}×{config.hidden_size}{many}",
+        **{f"{name}_char_per_s": one for name, one in speed.items() if name != "bare"},
+        "float32_share_of_bare": speed["float32"] / speed["bare"],
+        "int8_times_float32": speed["int8"] / speed["float32"],
+        "times_torch": max(speed["float32"], speed["int8"]) / max(speed[name] for name in peers),
+    }
+    show(row)
+    return row
+
+
 def one_stream() -> list[dict[str, Any]]:
-    """Compare one stream with the bare products, and the LSTM with torch's."""
-    rows = []
+    """Compare one stream of each size."""
     cells: tuple[Cell, ...] = ("lstm", "gru")
-    for cell in cells:
-        for layers, hidden in SIZES:
-            model = random_model(cell, layers, hidden)
-            steps = max(200, 400_000_000 // (model.config.num_parameters() * 100))
-            tasks = {"ours": sampling(model, steps, 1), "bare": bare_vectors(model, steps)}
-            times = side_by_side(tasks)
-            row = {
-                "model": f"{cell} {layers}×{hidden}",
-                "char_per_s": steps / times["ours"],
-                "share_of_bare": times["bare"] / times["ours"],
-            }
-            if cell == "lstm" and hidden <= 512:
-                few = 40 if hidden == 512 else 400
-                other = side_by_side(
-                    {"ours": sampling(model, few, 1), "torch": torch_steps(model, few, 1)}, 3
-                )
-                row["torch_char_per_s"] = few / other["torch"]
-                row["times_torch"] = other["torch"] / other["ours"]
-            rows.append(row)
-            show(row)
-    return rows
+    return [
+        compared(random_model(cell, layers, hidden), 1, bare_vectors, 5)
+        for cell in cells
+        for layers, hidden in SIZES
+    ]
 
 
 def all_cells() -> list[dict[str, Any]]:
@@ -184,41 +250,48 @@ def all_cells() -> list[dict[str, Any]]:
 
 
 def many_streams() -> list[dict[str, Any]]:
-    """Compare 64 streams, and 1,000 short documents, with the bare products and with torch."""
-    rows = []
-    model, steps = random_model("lstm", 2, 512), 60
-    times = side_by_side(
-        {
-            "ours": sampling(model, steps, 64),
-            "bare": bare_matrices(model, steps, 64),
-            "torch": torch_steps(model, 10, 64),
-        },
-        3,
-    )
-    rows.append(
-        {
-            "model": "lstm 2×512, 64 streams",
-            "char_per_s": 64 * steps / times["ours"],
-            "share_of_bare": times["bare"] / times["ours"],
-            "torch_char_per_s": 640 / times["torch"],
-            "times_torch": times["torch"] / 10 / (times["ours"] / steps),
-        }
-    )
-    show(rows[-1])
+    """Compare 64 streams, and 1,000 short documents with the bare products."""
+    cells: tuple[Cell, ...] = ("lstm", "gru")
+    bare = partial(bare_matrices, batch=64)
+    rows = [compared(random_model(cell, 2, 512), 64, bare, 3) for cell in cells]
     model, count, length = random_model("lstm", 1, 256), 1000, 20
     full = count * length // 64
     times = side_by_side(
-        {"ours": sampling(model, length, count), "bare": bare_matrices(model, full, 64)}, 5
+        {
+            "float32": sampling(model, length, count),
+            "int8": sampling(model, length, count, "int8"),
+            "bare": bare_matrices(model, full, 64),
+        },
+        5,
     )
     rows.append(
         {
             "model": "lstm 1×256, 1,000 documents of 20",
-            "char_per_s": count * length / times["ours"],
-            "share_of_bare": times["bare"] / times["ours"],
+            "float32_char_per_s": count * length / times["float32"],
+            "int8_char_per_s": count * length / times["int8"],
+            "float32_share_of_bare": times["bare"] / times["float32"],
         }
     )
     show(rows[-1])
     return rows
+
+
+def cost(path: str, text: str) -> dict[str, Any]:
+    """Measure what int8 adds to a model's loss on the last tenth of a text."""
+    model = load(path)
+    with open(text, encoding="utf-8", newline="") as file:
+        read = file.read()
+    held_out = read[-(len(read) // COST_SHARE) :]
+    pieces = [held_out[k : k + COST_PIECE] for k in range(0, len(held_out), COST_PIECE)]
+    engine = Engine(model.saved.config, model.saved.weights, precision="int8")
+    row = {
+        "model": path,
+        "characters": len(held_out),
+        "int8_adds_bits_per_char": added_bits(model.saved, engine, pieces),
+        "numkong": numkong is not None,
+    }
+    show(row)
+    return row
 
 
 def ensembles() -> list[dict[str, Any]]:
@@ -231,13 +304,15 @@ def ensembles() -> list[dict[str, Any]]:
             seconds = side_by_side(
                 {
                     "ensemble": sampling(ensemble, steps, streams),
+                    "int8": sampling(ensemble, steps, streams, "int8"),
                     "dense": sampling(dense, steps, streams),
                 }
             )
             row = {
                 "model": f"lstm {members} × 1×{hidden}",
                 "streams": streams,
-                "char_per_s": streams * steps / seconds["ensemble"],
+                "float32_char_per_s": streams * steps / seconds["ensemble"],
+                "int8_char_per_s": streams * steps / seconds["int8"],
                 "times_dense": seconds["dense"] / seconds["ensemble"],
             }
             show(row)
@@ -288,10 +363,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--cells", action="store_true", help="compare the cells only")
+    parser.add_argument(
+        "--cost", nargs=2, metavar=("MODEL", "TEXT"), help="what int8 adds to the loss, instead"
+    )
     arguments = parser.parse_args()
-    print(machine())
+    print(f"{machine()}, numkong {'is' if numkong else 'is not'} installed")
     started = time.time()
-    tables = {
+    tables: dict[str, Callable[[], Any]] = {
         "cells": all_cells,
         "one_stream": one_stream,
         "many_streams": many_streams,
@@ -300,6 +378,8 @@ def main() -> None:
     }
     if arguments.cells:
         tables = {"cells": all_cells}
+    if arguments.cost:
+        tables = {"cost": partial(cost, *arguments.cost)}
     figures = {"machine": machine(), **{name: table() for name, table in tables.items()}}
     print(f"{time.time() - started:.0f} s in all")
     if arguments.json:

@@ -37,6 +37,9 @@ CELL_NAMES: dict[Cell, str] = {
 Nonlinearity = Literal["tanh", "relu"]
 OptimizerName = Literal["muon", "adamw"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+EnginePrecision = Literal["float32", "int8"]
+"""Of the products of the NumPy engine."""
+SamplingPrecision = Literal["auto", "float32", "int8"]
 StoredPrecision = Literal["float32", "float16", "int8"]
 """Of the weights in a page; it computes in float32."""
 ExportFormat = Literal["html", "npz", "json"]
@@ -512,6 +515,11 @@ class SamplingConfig(_Config):
         False, "Record the log-probability of each character, in nats; JSON lines show it."
     )
     seed: int = setting(0, "Seed: the same one gives the same text.")
+    precision: SamplingPrecision = setting(
+        "auto",
+        "Precision of the matrix products; auto is int8 where that is faster and known to cost "
+        "next to nothing.",
+    )
 
     def _check(self) -> None:
         self._within(0, 1e9, "temperature")

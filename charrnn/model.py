@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, overload
 from charrnn.config import (
     CELL_NAMES,
     MAX_NUM,
+    EnginePrecision,
     ExportFormat,
     OnUnknown,
     SamplingConfig,
+    SamplingPrecision,
     StoredPrecision,
     check_device,
     fresh_seed,
@@ -25,6 +27,7 @@ from charrnn.config import (
 )
 from charrnn.engine.bidirectional import BidirectionalEngine
 from charrnn.engine.network import Engine
+from charrnn.engine.quantized import INT8_COST, choose_precision, may_be_int8
 from charrnn.errors import ConfigError
 from charrnn.inspection.activations import activations, read_text
 from charrnn.models.device import choose_device, reading_device
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         logprobs: bool
         seed: int | None
         device: str
+        precision: SamplingPrecision
 
 
 BEAM = 64
@@ -103,7 +107,7 @@ class CharModel:
 
     @cached_property
     def engine(self) -> Engine:
-        """The NumPy engine with this model's weights.
+        """The NumPy engine with this model's weights, in float32: what scores.
 
         Raises:
             ConfigError: the model is bidirectional.
@@ -132,6 +136,39 @@ class CharModel:
             self._runner = device, Runner(self.saved.config, self.saved.weights, place)
         return self._runner[1]
 
+    @cached_property
+    def _int8_engine(self) -> Engine:
+        require_one_way(self.saved)
+        return Engine(self.saved.config, self.saved.weights, precision="int8")
+
+    def _engine_in(self, precision: SamplingPrecision) -> Engine:
+        """Return the engine that samples are drawn with."""
+        is_int8 = self.used_precision(precision) == "int8"
+        return self._int8_engine if is_int8 else self.engine
+
+    def used_precision(self, precision: SamplingPrecision = "auto") -> EnginePrecision:
+        """Return what a precision means for this model on this machine.
+
+        `auto` is int8 if the package numkong is installed, the network is large enough to gain by
+        it, and the model's record says that it costs at most 0.002 bits; else it is float32.
+
+        Raises:
+            ConfigError: it is int8, which a relu network cannot be computed in.
+        """
+        return choose_precision(self.saved.config, precision, self._int8_cost)
+
+    @property
+    def precision_is_open(self) -> bool:
+        """Whether `auto` means int8 on some machines."""
+        return may_be_int8(self.saved.config, self._int8_cost)
+
+    @property
+    def _int8_cost(self) -> float | None:
+        """Bits by event that int8 adds to the loss, as the file says, which may say anything."""
+        cost: Any = self.saved.training.get(INT8_COST)
+        is_number = isinstance(cost, int | float) and not isinstance(cost, bool)
+        return float(cost) if is_number else None
+
     @property
     def ends_count(self) -> bool:
         """True for a model of documents, which has learned where they end."""
@@ -146,6 +183,7 @@ class CharModel:
         *,
         after: Start | None = None,
         on_unknown: OnUnknown = "error",
+        precision: SamplingPrecision = "auto",
         progress: Callable[[int], None] | None = None,
     ) -> Start:
         """Read a prompt once and return the place after it, to begin any number of samples from.
@@ -155,6 +193,7 @@ class CharModel:
             after: a place to continue from, such as `Stream.end`; without it, a new text begins.
             on_unknown: characters the model has never seen are read as UNK (`unk`), left out
                 (`skip`), or refused (`error`).
+            precision: as for `stream`.
             progress: called with the number of characters read so far.
 
         Raises:
@@ -163,10 +202,12 @@ class CharModel:
         """
         if not isinstance(after, Start | None):
             raise ConfigError(f"must be a Start, got {shown(after)}", field="after")
-        if after is not None and not self._is_place(after):
+        _check(precision=(precision, SamplingPrecision))
+        engine = self._engine_in(precision)
+        if after is not None and not self._is_place(after, engine):
             raise ConfigError("is a place in a text of another model", field="after")
         ids = self.encode_prompt(prompt, on_unknown)
-        return read_prompt(self.engine, ids, after=after, progress=progress)
+        return read_prompt(engine, ids, after=after, progress=progress)
 
     def encode_prompt(self, prompt: str, on_unknown: OnUnknown = "error") -> Ids:
         """Return the ids of a prompt, in the Unicode form of the model; see `start`.
@@ -179,11 +220,11 @@ class CharModel:
         text = normalize(prompt, self.saved.text.normalize)
         return encode_known(self.saved.vocabulary, text, on_unknown, what="the prompt").ids
 
-    def _is_place(self, start: Start) -> bool:
+    def _is_place(self, start: Start, engine: Engine) -> bool:
         """Return whether the state and logits of a start have the shapes of this model."""
         layers = [
             [layer.h.shape for layer in state.layers]
-            for state in (self.engine.initial_state(), start.state)
+            for state in (engine.initial_state(), start.state)
         ]
         return layers[0] == layers[1] and start.logits.shape == (len(self.saved.vocabulary),)
 
@@ -205,6 +246,7 @@ class CharModel:
         stop: str | Sequence[str] = (),
         logprobs: bool = False,
         seed: int | None = None,
+        precision: SamplingPrecision = SamplingConfig.precision,
     ) -> Stream:
         """Return an iterator over the characters of a sample; the prompt is read, not repeated.
 
@@ -225,6 +267,8 @@ class CharModel:
             stop: one text, or several, that end the sample; they are not written.
             logprobs: record the log-probability of every character.
             seed: of the random numbers; a fresh one when None.
+            precision: of the matrix products: `float32`, `int8`, or what `used_precision` chooses.
+                The log-probabilities are those of the network computed that way.
 
         Raises:
             ConfigError: an argument is out of range or of the wrong type.
@@ -232,7 +276,8 @@ class CharModel:
         """
         config = _sampling_config(locals())
         index = _count("index", index, 0, most=MAX_INDEX)
-        start = self.start(prompt, after=after, on_unknown=on_unknown)
+        precision = config.precision
+        start = self.start(prompt, after=after, on_unknown=on_unknown, precision=precision)
         return self.stream_request(Request(start, prompt, config.temperature, index), config)
 
     @overload
@@ -274,6 +319,7 @@ class CharModel:
         logprobs: bool = False,
         seed: int | None = None,
         device: str = "auto",
+        precision: SamplingPrecision = SamplingConfig.precision,
     ) -> Sample | list[Sample]:
         """Return a whole sample, or with `num` a list of that many, drawn in one batch.
 
@@ -291,15 +337,19 @@ class CharModel:
         config = _sampling_config(locals())
         count = 1 if num is None else _count("num", num, 1, most=MAX_NUM)
         check_device(device)
-        device = reading_device(device, rows=count, chars=count * config.length)
-        start = self.start(prompt, after=after, on_unknown=on_unknown)
+        if config.precision != "int8" or device != "auto":
+            device = reading_device(device, rows=count, chars=count * config.length)
+        else:
+            device = "cpu"
+        start = self.start(prompt, after=after, on_unknown=on_unknown, precision=config.precision)
         requests = (Request(start, prompt, config.temperature, k) for k in range(count))
         samples = list(self.sample_requests(requests, config, device=device))
         return samples[0] if num is None else samples
 
     def stream_request(self, request: Request, config: SamplingConfig) -> Stream:
         """Return the stream of one request."""
-        return Stream(self.engine, self.saved.vocabulary, request, self._fitted(config))
+        engine = self._engine_in(config.precision)
+        return Stream(engine, self.saved.vocabulary, request, self._fitted(config))
 
     def sample_requests(
         self, requests: Iterable[Request], config: SamplingConfig, *, device: str = "cpu"
@@ -310,11 +360,15 @@ class CharModel:
         by the NumPy engine (`cpu`), or by torch on a device.
         """
         config, waiting = self._fitted(config), iter(requests)
-        size = REQUESTS if device == "cpu" else DEVICE_REQUESTS
+        on_cpu = device == "cpu"
+        if config.precision == "int8" and not on_cpu:
+            raise ConfigError("int8 is for the CPU: leave out the device", field="precision")
+        engine = self._engine_in(config.precision) if on_cpu else None
+        size = REQUESTS if on_cpu else DEVICE_REQUESTS
         for first in waiting:
             some = itertools.chain([first], itertools.islice(waiting, size - 1))
-            if device == "cpu":
-                yield from sample_batch(self.engine, self.saved.vocabulary, some, config)
+            if engine is not None:
+                yield from sample_batch(engine, self.saved.vocabulary, some, config)
             else:
                 runner = self.runner(device)
                 from charrnn.sampling.device import sample_on

@@ -112,7 +112,7 @@ def test_adding_the_verdict_leaves_the_weights_as_they_are(rising, tiny_model):
     run = trainer.run_directory
     save_model(run.model, tiny_model)
     found = Verdict(judgement="sound", gap=0.1)
-    RunFiles(run, trainer.corpus, trainer.model, trainer.training).add_verdict(found)
+    RunFiles(run, trainer.corpus, trainer.model, trainer.training).complete(found)
     again = load_model(run.model)
     assert again.training == {**tiny_model.training, "verdict": dataclasses.asdict(found)}
     for name, array in tiny_model.weights.items():

@@ -221,6 +221,7 @@ def check_samples(charrnn, saved, tmp_path):
     assert len({record["text"] for record in greedy}) == 1
     filtered = records("--num", 3, "-n", 10, "--top-k", 5, "--top-p", 0.9, "--min-p", 0.05)
     assert len(filtered) == 3
+    check_integers(charrnn, records, saved, model)
     check_a_device(model, alone)
 
 
@@ -232,6 +233,21 @@ def check_a_device(model, alone):
     scores = [model.score_many(alone, eos=True, device=name) for name in ("mps", "cpu")]
     for one, other in zip(*scores, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=1e-5 * one.n_scored)
+
+
+def check_integers(charrnn, records, saved, model):
+    """In int8, alone and in a batch, with log-probabilities of its own; relu is refused."""
+    if saved.config.nonlinearity == "relu":
+        refused = charrnn("sample", "-m", "run", "--precision", "int8")
+        assert refused.code == 2
+        assert "--precision cannot be int8 for a relu network" in refused.err
+        return
+    integers = records("--num", 9, "-n", 30, "--precision", "int8", "--logprobs", "--prompt", "The")
+    for k, record in enumerate(integers):
+        stream = model.stream("The", precision="int8", seed=3, length=30, index=k)
+        assert record["text"] == stream.sample().text
+    fewer, *_ = records("-n", 30, "--logprobs", "--prompt", "The")
+    assert fewer["logprobs"] != integers[0]["logprobs"]
 
 
 def check_fillings(charrnn, saved, tmp_path):

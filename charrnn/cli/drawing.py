@@ -119,7 +119,13 @@ class Draw:
         """
         how = self._on_unknown
         with _refused(self._model, text, place):
-            return self._model.start(text, after=after, on_unknown=how, progress=progress)
+            return self._model.start(
+                text,
+                after=after,
+                on_unknown=how,
+                precision=self._config.precision,
+                progress=progress,
+            )
 
     def check(self, given: Prompts) -> None:
         """See that all prompts can be read before anything is written.

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import charrnn.cli.options as options
 from charrnn.cli.drawing import Draw, Prompts, unknown_in
 from charrnn.cli.options import option, output, with_settings
-from charrnn.config import MAX_NUM, DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
+from charrnn.config import (
+    MAX_NUM,
+    DecodingErrors,
+    EnginePrecision,
+    OnUnknown,
+    SamplingConfig,
+    fresh_seed,
+)
 from charrnn.errors import ConfigError, ModelFileError
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ _choice = partial(option, "Choosing characters")
 @with_settings(
     ("Choosing characters", SamplingConfig, "top_k top_p min_p no_repeat"),
     ("Where to end", SamplingConfig, "length min_length"),
+    ("What to write", SamplingConfig, "precision"),
     ("Output", SamplingConfig, "logprobs"),
     top_k={"metavar": "K"},
     top_p={"metavar": "P"},
@@ -175,6 +183,10 @@ def sample(
         )
         require_terminal()
     n_texts = num * len(temperatures)
+    if config.precision == "int8":
+        if device not in ("auto", "cpu"):
+            raise ConfigError("--precision int8 is for the CPU: leave out --device")
+        device = "cpu"
     device = options.choose_device(device, rows=n_texts, chars=n_texts * config.length)
 
     from charrnn.display import sample as display
@@ -194,6 +206,7 @@ def sample(
     given = Prompts(text, read, prompts)
     loaded = options.open_model(chosen)
     require_one_way(loaded.saved)  # before anything is announced
+    used = loaded.used_precision(config.precision)
     draw = Draw(loaded, config, temperatures, num, on_unknown, device)
     if given.can_be_read_again:
         draw.check(given)
@@ -202,7 +215,10 @@ def sample(
     if interactive:
         write_together(loaded, config, text, start=draw.start, read=read.argument)
         return
-    say(f"seed {config.seed}; to repeat: {_repeat(config.seed, seed, chosen, loaded)}")
+    is_told = config.precision != "auto" or (loaded.precision_is_open and device == "cpu")
+    precision = used if is_told else None
+    again = _repeat(config, seed, chosen, loaded, precision)
+    say(f"seed {config.seed}{f' in {precision}' if precision else ''}; to repeat: {again}")
     is_one = not given.are_several and len(temperatures) == num == 1
     is_streamed = stream and device == "cpu" and output_format == "text" and check_novelty is None
     if is_one and is_streamed:
@@ -305,14 +321,35 @@ def _numbers(texts: list[str]) -> list[float]:
         ) from None
 
 
-def _repeat(used: int, given: int | None, named: Path | None, loaded: CharModel) -> str:
-    """Return the command that writes the same text again, after other models are trained, too."""
+def _repeat(
+    config: SamplingConfig,
+    seed: int | None,
+    named: Path | None,
+    loaded: CharModel,
+    precision: EnginePrecision | None,
+) -> str:
+    """Return the command that writes the same text again, after other models are trained, too.
+
+    Args:
+        config: how it is drawn.
+        seed: as it was given.
+        named: the model, as it was given.
+        loaded: the model.
+        precision: what is used, if that is not sure to be the same on another machine.
+    """
     from charrnn.display.terminal import pasted
     from charrnn.storage.runs import BUILTIN, BUILTIN_MODEL
 
     words = []
     if named is None:
         words += ["-m", BUILTIN if loaded.path == BUILTIN_MODEL else str(loaded.path)]
-    if given is None:
-        words += ["--seed", str(used)]
-    return pasted(["charrnn", *sys.argv[1:2], *words, *sys.argv[2:]])
+    if seed is None:
+        words += ["--seed", str(config.seed)]
+    rest = sys.argv[2:]
+    if config.precision == "auto" and precision is not None:
+        words += ["--precision", precision]
+        if "--precision" in rest:  # auto, which would have the last word
+            at = rest.index("--precision")
+            rest = rest[:at] + rest[at + 2 :]
+        rest = [word for word in rest if word != "--precision=auto"]
+    return pasted(["charrnn", *sys.argv[1:2], *words, *rest])

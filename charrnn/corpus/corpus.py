@@ -199,6 +199,27 @@ class Corpus:
         assert self.documents is None
         return self.ids[self.n_train :][: self.n_val]
 
+    def validation_texts(self, limit: int, piece: int) -> list[str]:
+        """Return the beginning of the validation part as texts to be read side by side.
+
+        Args:
+            limit: most ids of one long text, or of one document; documents are taken whole until
+                there are as many characters.
+            piece: ids of each text that one long text is cut into.
+        """
+        decode = self.vocabulary.decode
+        if self.documents is None:
+            ids = np.asarray(self.val_ids[:limit])
+            return [decode(ids[k : k + piece]) for k in range(0, len(ids), piece)]
+        texts, n = list[str](), 0
+        for spans in self.documents.all_spans(validation=True):
+            for begin, end in spans.tolist():
+                if n >= limit:
+                    return texts
+                texts.append(decode(self.ids[begin : min(end, begin + limit)]))
+                n += len(texts[-1])
+        return texts
+
     @property
     def newline_id(self) -> int | None:
         """Id of the line end; None if the training text has none."""

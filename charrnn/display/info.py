@@ -23,6 +23,7 @@ from charrnn.display.format import (
     verdict,
 )
 from charrnn.display.terminal import columns, visible_text, wrapped
+from charrnn.engine.quantized import INT8_COST
 from charrnn.errors import ModelFileError
 from charrnn.events import Verdict
 from charrnn.storage.listing import UNREADABLE, Surroundings, parts_of
@@ -126,7 +127,17 @@ def _model_rows(saved: SavedModel) -> Iterator[Row]:
 
 def _training_rows(saved: ModelRecord) -> Iterator[Row]:
     """Yield what the record of the training says; it comes from the file and may be anything."""
-    for rows in (_corpus, _extent, _merged, _settings, _validation, _curve, _verdict, _versions):
+    for rows in (
+        _corpus,
+        _extent,
+        _merged,
+        _settings,
+        _validation,
+        _int8,
+        _curve,
+        _verdict,
+        _versions,
+    ):
         yield from _readable(rows, saved.training, saved.vocabulary.unit)
     if note := validation_note(saved):
         yield "validation", note
@@ -208,6 +219,11 @@ def _validation(training: Record, unit: Unit) -> Iterator[Row]:
         temperature = training.get("temperature", 1)
         if temperature != 1:
             yield "calibration", f"temperature {temperature:.3f}, fitted to the validation text"
+
+
+def _int8(training: Record, unit: Unit) -> Iterator[Row]:
+    if INT8_COST in training:
+        yield "int8", f"adds {training[INT8_COST]:.5f} bits/{unit} on the validation text"
 
 
 def _curve(training: Record, unit: Unit) -> Iterator[Row]:

@@ -74,6 +74,10 @@ class Matrix:
         y += bias[:, None]
         return y.reshape(*x.shape[:-1], y.shape[-1])
 
+    def beside(self, other: Matrix) -> Matrix:
+        """Return [self other] `[M, out, in + in']`, which does the products of both in one."""
+        return Matrix(np.concatenate([self.rows, other.rows], axis=2))
+
 
 def expanded(bias: Array, array: Array) -> Array:
     """Return a bias `[M, N]` as a view that adds to an array `[M, .., N]`."""
@@ -125,7 +129,7 @@ class Layer:
     @cached_property
     def _both(self) -> Matrix:
         """[W U], for one product a step."""
-        return Matrix(np.concatenate([self.input.rows, self.recurrent.rows], axis=2))
+        return self.input.beside(self.recurrent)
 
     def project(self, x: Array) -> Array:
         """Return W x + b, `[M, .., I]` → `[M, .., G·H]`."""

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from charrnn.config import ModelConfig
+from charrnn.config import EnginePrecision, ModelConfig
 from charrnn.engine.cells import Array, LayerState, Matrix, build_layer
+from charrnn.engine.quantized import is_possible, quantize_layer, quantized_output
 from charrnn.errors import ModelFileError
 
 Floats = NDArray[np.float64]
@@ -135,14 +136,20 @@ class Engine:
         config: the shape of the network.
         weights: its arrays, as in `ModelConfig.weight_shapes`.
         dtype: float32, or float64 where exactness is worth more than speed.
+        precision: of the recurrent products, in place of that dtype (`charrnn.engine.quantized`).
     """
 
     def __init__(
-        self, config: ModelConfig, weights: Mapping[str, NDArray[Any]], dtype: Any = np.float32
+        self,
+        config: ModelConfig,
+        weights: Mapping[str, NDArray[Any]],
+        dtype: Any = np.float32,
+        precision: EnginePrecision = "float32",
     ) -> None:
         """Arrange the weights for the steps."""
         self.config = config
         self.dtype = np.dtype(dtype)
+        self.precision = precision
         arrays = {name: np.asarray(weights[name], dtype) for name in config.weight_shapes()}
         if config.members == 1:
             arrays = {name: array[None] for name, array in arrays.items()}
@@ -154,6 +161,12 @@ class Engine:
         ]
         # the mean of the members' logits is one product with all their weights side by side
         self._output = Matrix(_side_by_side(arrays["output.weight"] / config.members)[None])
+        if precision == "int8":
+            assert is_possible(config)
+            assert self.dtype == np.float32
+            for k, layer in enumerate(self.layers):
+                quantize_layer(layer, is_first=k == 0)
+            self._output = quantized_output(self._output)
         self._output_bias = arrays["output.bias"].mean(0)
         self._embedding = arrays.get("embedding.weight")
         size = config.members * config.vocab_size * config.gates * config.hidden_size

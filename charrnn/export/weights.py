@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from charrnn.config import SamplingConfig, StoredPrecision
 from charrnn.corpus.corpus import load_corpus
 from charrnn.engine.network import Engine
+from charrnn.engine.quantized import quantize_rows
 from charrnn.errors import CorpusError
 from charrnn.sampling.batch import sample_batch
 from charrnn.sampling.writer import Request, read_prompt
-from charrnn.scoring.batch import score_many
-from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import Scorer
+from charrnn.scoring.compare import added_bits
 from charrnn.storage.model_file import SavedModel
 from charrnn.storage.runs import RunDirectory
 
@@ -51,7 +49,7 @@ def pack(array: NDArray[np.float32], precision: StoredPrecision, *, is_matrix: b
         return Packed("float32", array.astype("<f4").tobytes(), rows)
     if precision == "float16":
         return Packed("float16", array.astype("<f2").tobytes(), rows)
-    integers, scales = _quantised(array)
+    integers, scales = quantize_rows(array)
     return Packed("int8", scales.astype("<f4").tobytes() + integers.tobytes(), rows)
 
 
@@ -63,7 +61,7 @@ def rounded(saved: SavedModel, precision: StoredPrecision) -> dict[str, NDArray[
             return array
         if precision == "float16":
             return array.astype(np.float16).astype(np.float32)
-        integers, scales = _quantised(array)
+        integers, scales = quantize_rows(array)
         result: NDArray[np.float32] = integers * scales
         return result
 
@@ -75,26 +73,9 @@ def is_matrix(name: str) -> bool:
     return "weight" in name
 
 
-def _quantised(array: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from -127 to 127 `[.., R, C]` and the scales of their rows `[.., R, 1]`."""
-    largest = np.abs(array).max(axis=-1, keepdims=True)
-    scales = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
-    return np.rint(array / scales).astype(np.int8), scales
-
-
 def cost_in_bits(saved: SavedModel, precision: StoredPrecision, texts: Sequence[str]) -> float:
     """Return the bits per event that a precision adds to the loss on some texts."""
-    found = []
-    for weights in (saved.weights, rounded(saved, precision)):
-        scorer = Scorer(
-            Engine(saved.config, weights),
-            saved.vocabulary,
-            eos=saved.text.documents != "none",
-            normalize=saved.text.normalize,
-        )
-        total = Score.total(score_many(scorer, texts))
-        found.append(-total.logprob / math.log(2) / max(total.n_scored, 1))
-    return found[1] - found[0]
+    return added_bits(saved, Engine(saved.config, rounded(saved, precision)), texts)
 
 
 def pieces(saved: SavedModel, text: str) -> list[str]:
@@ -116,18 +97,7 @@ def validation_texts(saved: SavedModel, path: Path | None) -> list[str]:
         return []
     if corpus.vocabulary != saved.vocabulary:
         return []
-    if corpus.documents is None:
-        ids = np.asarray(corpus.val_ids[:MEASURED_CHARS])
-        return [saved.vocabulary.decode(ids[k : k + PIECE]) for k in range(0, len(ids), PIECE)]
-    texts, n = list[str](), 0
-    for begin, end in itertools.chain.from_iterable(
-        spans.tolist() for spans in corpus.documents.all_spans(validation=True)
-    ):
-        if n >= MEASURED_CHARS:
-            break
-        texts.append(saved.vocabulary.decode(corpus.ids[begin : min(end, begin + MEASURED_CHARS)]))
-        n += len(texts[-1])
-    return texts
+    return corpus.validation_texts(MEASURED_CHARS, PIECE)
 
 
 def own_texts(saved: SavedModel) -> list[str]:

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.engine.network import Floats
+from charrnn.engine.network import Engine, Floats
 from charrnn.errors import ConfigError
+from charrnn.scoring.batch import score_many
 from charrnn.scoring.score import Score
+from charrnn.scoring.scorer import Scorer
+from charrnn.storage.model_file import SavedModel
 from charrnn.vocab import Vocabulary
 
 RESAMPLES = 2000
@@ -22,6 +25,27 @@ BLOCK_CHARS = 1 << 22
 LARGEST_UNKNOWN_SHARE = 0.1
 CODE_POINTS = 0x110000 - 0x800
 """Characters of Unicode, without the surrogates."""
+
+
+def added_bits(saved: SavedModel, engine: Engine, texts: Sequence[str]) -> float:
+    """Return the bits per event by which an engine's loss on some texts exceeds the model's own.
+
+    Args:
+        saved: the model, read in float32.
+        engine: computes it with other weights, or in another precision.
+        texts: read side by side.
+    """
+    bits = []
+    for one in (Engine(saved.config, saved.weights), engine):
+        scorer = Scorer(
+            one,
+            saved.vocabulary,
+            eos=saved.text.documents != "none",
+            normalize=saved.text.normalize,
+        )
+        total = Score.total(score_many(scorer, texts))
+        bits.append(-total.logprob / math.log(2) / max(total.n_scored, 1))
+    return bits[1] - bits[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,11 @@ from torch.optim import AdamW
 from charrnn import __version__, events
 from charrnn.config import ModelConfig, TrainingConfig, Unit
 from charrnn.corpus.corpus import Corpus
+from charrnn.engine.network import Engine
+from charrnn.engine.quantized import INT8_COST, is_worthwhile
 from charrnn.errors import ConfigError, RunError
 from charrnn.models.network import NetworkState
+from charrnn.scoring.compare import added_bits
 from charrnn.storage.atomic import atomic_writer, replace
 from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.storage.reading import header_record, open_ordinary, read_header, reason
@@ -55,6 +58,13 @@ stand the `unit` of its losses and counts and the number of `processes`."""
 TIMINGS = ("elapsed_s", "chars_per_s")
 """Those that differ from one run to the next, and are not in a model file."""
 OPTIONAL = ("train_loss_nats", "val_loss_nats", "bits_per_char")
+COST_WORK = 2e10
+"""Weights times characters on which the cost of int8 is measured: about a second."""
+COST_CHARS = 2_048, 8_192
+"""Fewest and most such characters."""
+COST_PIECE = 128
+"""Characters of a piece of one long text; the pieces are read side by side."""
+COST_DIGITS = 6
 TWISTER = 624
 """Numbers in the table of a Mersenne Twister."""
 OPTIMIZER_ARRAYS = {Muon: ("momentum", "update"), AdamW: ("step", "exp_avg", "exp_avg_sq")}
@@ -257,8 +267,8 @@ class RunFiles:
         ) as error:
             raise unfit(self._run.resume, error) from error
 
-    def add_verdict(self, verdict: events.Verdict) -> None:
-        """Write into the models what the whole run has shown.
+    def complete(self, verdict: events.Verdict) -> None:
+        """Write into the models what the whole run has shown, and what int8 costs each.
 
         Raises:
             ModelFileError: a model has been damaged since it was saved.
@@ -268,7 +278,28 @@ class RunFiles:
             if path.exists():
                 saved = load_model(path)
                 training = {**saved.training, "verdict": dataclasses.asdict(verdict)}
+                cost = self._int8_cost(saved)
+                if cost is not None:
+                    training[INT8_COST] = cost
                 save_model(path, dataclasses.replace(saved, training=training))
+
+    def _int8_cost(self, saved: SavedModel) -> float | None:
+        """Return the bits per character or byte that int8 adds on the validation text; None where
+        there is no such text, or nothing to gain by it."""
+        n_chars = cost_chars(saved.config)
+        if not self._corpus.n_val or not n_chars:
+            return None
+        texts = self._corpus.validation_texts(n_chars, COST_PIECE)
+        engine = Engine(saved.config, saved.weights, precision="int8")
+        return round(added_bits(saved, engine, texts), COST_DIGITS)
+
+
+def cost_chars(config: ModelConfig) -> int:
+    """Return on how many characters the cost of int8 is measured; 0 where it is not."""
+    if not is_worthwhile(config):
+        return 0
+    few, many = COST_CHARS
+    return max(few, min(int(COST_WORK / config.num_parameters()), many))
 
 
 def read_record(path: Path) -> dict[str, Any]:

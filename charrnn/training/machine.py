@@ -13,12 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from charrnn.engine.quantized import usable_cores
 from charrnn.models.device import choose_device
 from charrnn.storage.listing import list_runs
 from charrnn.storage.runs import DEFAULT_ROOT
 from charrnn.training.system import MIN_HIDDEN, choose_dtype, load_torch
 
-LIBRARIES = ("numpy", "safetensors", "typer", "rich")
+LIBRARIES = ("numpy", "safetensors", "typer", "rich", "numkong")
 VARIABLES = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
     "TERM", "COLORTERM", "COLUMNS", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "LANG",
@@ -94,7 +95,7 @@ def this_machine() -> Machine:
         system=f"{platform.platform()} ({platform.machine()})",
         processor=_processor(),
         cores=os.cpu_count() or 1,
-        usable_cores=_usable_cores(),
+        usable_cores=usable_cores(),
         memory=_memory(),
         runs=without_home(DEFAULT_ROOT.absolute()),
         n_runs=len(list_runs()),
@@ -168,12 +169,6 @@ def _processor() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
-
-
-def _usable_cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _memory() -> int:

@@ -22,6 +22,7 @@ from charrnn.storage.runs import RunDirectory
 from charrnn.training.checkpoint import (
     RunFiles,
     checked_metrics,
+    cost_chars,
     metrics_row,
     read_record,
     unfit,
@@ -102,7 +103,9 @@ class Trainer:
         self._elapsed_before = 0.0
         self._learner = Learner(corpus, model, training, initial, group)
         self._files = RunFiles(run, corpus, model, training)
-        self._schedule = Schedule(training, n_train=corpus.n_train, n_val=corpus.n_val)
+        self._schedule = Schedule(
+            training, n_train=corpus.n_train, n_val=corpus.n_val, n_cost=cost_chars(model)
+        )
         self._clock = Clock()
         self._recent = Meter()
         """Training loss of the steps after those in `_unjudged`."""
@@ -430,7 +433,7 @@ class Trainer:
         )
 
     def _finish(self) -> events.Finished:
-        """Compare with the training text, and close the run unless it was interrupted.
+        """Compare with the training text and with int8, and close the run if it is complete.
 
         Raises:
             DivergenceError: the run was stopped before there was a sound model.
@@ -461,7 +464,7 @@ class Trainer:
             is_complete=schedule.is_complete,
         )
         if self._group.leads:
-            self._files.add_verdict(judgement)
+            self._files.complete(judgement)
         if schedule.is_complete:
             self._save_state(is_finished=True)
         rows = self._metrics if self._at_stop is None else [self._row(self._at_stop)]

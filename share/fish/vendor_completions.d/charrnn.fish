@@ -79,6 +79,7 @@ complete -c charrnn -n '__fish_seen_subcommand_from sample' -l min-p -x -d 'Draw
 complete -c charrnn -n '__fish_seen_subcommand_from sample' -l no-repeat -x -d 'Never write the same N characters twice, against loops at low temperature'
 complete -c charrnn -n '__fish_seen_subcommand_from sample' -l length -s n -x -d 'Largest number of characters to write, the prompt not counted'
 complete -c charrnn -n '__fish_seen_subcommand_from sample' -l min-length -x -d 'Smallest number of characters to write before EOS'
+complete -c charrnn -n '__fish_seen_subcommand_from sample' -l precision -x -a 'auto float32 int8' -d 'Precision of the matrix products'
 complete -c charrnn -n '__fish_seen_subcommand_from sample' -l logprobs -d 'Record the log-probability of each character, in nats'
 complete -c charrnn -n '__fish_seen_subcommand_from sample' -l help -s h -d 'Show what the command does and its options, and stop'
 complete -c charrnn -n '__fish_seen_subcommand_from score' -f
