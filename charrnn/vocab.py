@@ -130,6 +130,13 @@ class Vocabulary:
         table = self._table
         return table[np.minimum(codes, len(table) - 1)]
 
+    def ids_of(self, codes: NDArray[np.unsignedinteger[Any]], end: int) -> Ids:
+        """Return the ids of code points, in a byte model of bytes; `end` stands for EOS."""
+        table = self._table
+        ids: Ids = table[np.minimum(codes, len(table) - 1)]
+        ids[codes == end] = EOS_ID
+        return ids
+
     @property
     def unit(self) -> Unit:
         """What one id stands for."""

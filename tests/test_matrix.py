@@ -330,6 +330,9 @@ def check_scores(charrnn, saved, tmp_path):
         adapted = records("--file", "lines", "--whole", "--no-eos", "--adapt")[-1]
         assert adapted["logprob"] == pytest.approx(whole, abs=1e-4)
         assert adapted["logprob_adapted"] != whole
+        (tmp_path / "counted").write_text(f"{lines[0]}\n" * 9, encoding="utf-8")
+        (adapted,) = records(lines[0], "--no-eos", "--adapt", "--from", "counted")
+        assert adapted["logprob_adapted"] > adapted["logprob"]
     events = records(lines[0], "--no-eos", "--per-char")
     assert len(events) == len(saved.vocabulary.encode(lines[0]))
     total = math.fsum(event["logprob"] for event in events)

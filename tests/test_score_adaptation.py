@@ -88,10 +88,11 @@ def test_one_update_is_the_formula(saved):
     config = AdaptationConfig(step=1e-3, decay=0.25, window=8)
     adapter = Adapter(saved, scorer(saved), config)
     list(adapter.score(["abcdefgh"]))
+    (member,) = adapter._members
     for (name, weight), trained in zip(
-        adapter._network.named_parameters(), adapter._trained, strict=True
+        adapter._network.members[0].named_parameters(), member.trained, strict=True
     ):
-        speed = 1.0 if name.startswith("members.0.layers.") else 4.0
+        speed = 1.0 if name.startswith("layers.") else 4.0
         moved = (weight.detach() - trained).abs()
         moved = moved[moved > 0]
         assert len(moved)
@@ -145,6 +146,7 @@ def test_settings_out_of_range(field, value):
 
 def test_a_model_that_learns_until_it_overflows_says_so(saved):
     adapter = Adapter(saved, scorer(saved), AdaptationConfig(step=100))
-    adapter._steps = [1e38 for _ in adapter._steps]
+    for member in adapter._members:
+        member.steps = [1e38 for _ in member.steps]
     with pytest.raises(ModelFileError, match="numbers overflowed: score it without"):
         totals(adapter, "a bad cabbage " * 50)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import io
 import itertools
 import json
@@ -21,7 +22,7 @@ from conftest import posix
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.corpus import sources
 from charrnn.errors import CorpusError
-from charrnn.storage.model_file import SavedModel, save_model
+from charrnn.storage.model_file import SavedModel, load_model, save_model
 from charrnn.vocab import Vocabulary
 
 
@@ -298,6 +299,57 @@ def test_adapting_leaves_the_model_alone(score, tiny_model_path):
     assert one["logprob"] == static["logprob"]
 
 
+def test_a_corpus_is_counted_first(score, charrnn, tiny_model_path, tmp_path):
+    text = "".join(np.random.default_rng(1).choice(list("abcdefg hi\n"), 600))
+    (tmp_path / "corpus").write_text("nothing of the kind, but\n" * 9 + text)
+    (tmp_path / "text").write_text(text)
+    command = ("--adapt", "--whole", "--file", tmp_path / "text", "--format", "jsonl")
+    plain = records_of(score(*command)[0])[0]
+    out, err = score(*command, "--from", tmp_path / "corpus")
+    (one,) = records_of(out)
+    assert one["logprob_adapted"] > plain["logprob_adapted"] / 2
+    assert one["logprob"] == plain["logprob"]
+    digest = hashlib.sha256((tmp_path / "corpus").read_bytes()).hexdigest()
+    assert one["signature"].endswith(f"|adapt:mixed.1|from:{digest[:12]}")
+    assert f"signature {one['signature']}\n" in err
+    assert "of what is scored stands word for word in the text of --from" in err
+
+    def refused(*arguments):
+        return charrnn("score", "-m", tiny_model_path, "--adapt", *arguments)
+
+    (tmp_path / "empty").write_text("")
+    same = refused("--file", tmp_path / "text", "--from", tmp_path / "text")
+    same.assert_one_error(2, f"--from {tmp_path / 'text'} is the text that is scored")
+    refused("a", "--from", tmp_path / "none").assert_one_error(1, "none")
+    refused("a", "--from", tmp_path / "empty").assert_one_error(1, "there is no text in")
+    (tmp_path / "latin").write_bytes(b"caf\xe9")
+    refused("a", "--from", tmp_path / "latin").assert_one_error(1, "is not UTF-8")
+
+
+def test_the_signature_names_the_model_and_the_rules(score, charrnn, tiny_model_path, tmp_path):
+    """Not the file: a copy has the same one, other weights have another."""
+
+    def signature(path, *options):
+        out = charrnn("score", "-m", path, "ab", *options, "--format", "jsonl").out
+        return dict(pair.split(":") for pair in records_of(out)[0]["signature"].split("|"))
+
+    first = signature(tiny_model_path)
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(tiny_model_path.read_bytes())
+    assert signature(copy) == first
+    saved = load_model(copy)
+    bias = {"output.bias": saved.weights["output.bias"] + np.float32(0.01)}
+    save_model(copy, dataclasses.replace(saved, weights={**saved.weights, **bias}))
+    assert signature(copy)["model"] != first["model"]
+    for options, changed in (
+        (("--eos",), {"eos": "yes"}),
+        (("--on-unknown", "skip"), {"unknown": "skip"}),
+        (("--adapt",), {"adapt": "mixed.1"}),
+    ):
+        assert signature(tiny_model_path, *options) == {**first, **changed}
+    assert signature(tiny_model_path, "--context", "a")["context"] != first["context"]
+
+
 def test_the_page(score, charrnn, tiny_model_path, tmp_path):
     out, err = score("the <key>", "other", "--html", "page.html")
     assert [row["text"] for row in rows_of(out)] == ["the <key>", "other"]
@@ -353,6 +405,8 @@ def test_a_narrow_terminal_gets_every_digit(score):
         (("--whole", "--rows", "2", "--context", "a"), "excludes --html and --context"),
         (("--whole", "--rows", "2", "--html", "a"), "excludes --html and --context"),
         (("a", "--adapt", "--html", "x"), "--html shows the model as it is"),
+        (("a", "--from", "x"), "--from needs --adapt"),
+        (("a", "--adapt", "--from", "-"), "--from reads a file or a directory"),
         (("a", "--per-char", "--alternatives", 10**7), "must be from 0 to 1,000, got 10000000"),
         (("a", "--encoding", "klingon"), "--encoding 'klingon' is not known"),
         (("a\\q", "-e"), "\\uXXXX and \\UXXXXXXXX, and not \\q"),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import typer
 
 import charrnn.cli.options as options
-from charrnn.config import DecodingErrors, OnUnknown
+from charrnn.config import CorpusConfig, DecodingErrors, OnUnknown
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
+    from charrnn.scoring.mixing import Mixer
     from charrnn.scoring.score import Score
     from charrnn.scoring.scorer import Scorer
 
@@ -63,7 +64,15 @@ def score(
         False,
         "--adapt",
         "Score also with a copy of the model that learns from what it has scored (dynamic "
-        "evaluation).",
+        "evaluation), mixed with counts of it.",
+    ),
+    corpus: list[str] = options.report(
+        None,
+        "--from",
+        "With --adapt: first count this text, such as the one the model was trained on. May be "
+        "given several times.",
+        metavar="CORPUS",
+        show_default="none",
     ),
     rows: int = options.report(
         None,
@@ -94,6 +103,10 @@ def score(
 
     Logarithms are natural in logprob (nats), to base 2 in log2prob and bits.
     """
+    if adapt:
+        # members, static score and mixture share the cores, a thread each; NumPy heeds it if it is
+        # not loaded yet
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     reports = {"--per-char": per_char, "--per-word": per_word, "--sort": sort}
     others = {"--adapt": adapt, "--rows": rows is not None}
     for several in ({**reports, **others}, {**reports, "--total": only_total}):
@@ -108,6 +121,8 @@ def score(
         raise ConfigError(
             f"must be from 0 to {MAX_ALTERNATIVES:,}, got {alternatives}", field="alternatives"
         )
+    if corpus and not adapt:
+        raise ConfigError("--from needs --adapt: it names a text to count before others are scored")
     if adapt and html is not None:
         raise ConfigError("--html shows the model as it is, not --adapt: ask for one")
     if whole and sort:
@@ -130,6 +145,7 @@ def score(
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     given = options.Input(texts, file, whole=whole, read=read)
     check_files(context, given.file, html)
+    _check_corpus(corpus, given.file)
     if adapt and device not in ("auto", "cpu"):
         raise ConfigError(
             "is not for --adapt, which learns on the CPU: leave it out", field="device"
@@ -149,12 +165,20 @@ def score(
     tally = Tally(scorer, where)
 
     from charrnn.display import heatmap
-    from charrnn.display.score import show_adaptation, show_scores, tell_about, tell_rows
+    from charrnn.display.score import (
+        show_adaptation,
+        show_scores,
+        tell_about,
+        tell_corpus,
+        tell_rows,
+    )
     from charrnn.display.terminal import say
     from charrnn.scoring.details import char_scores
     from charrnn.scoring.pairs import rank
     from charrnn.scoring.rows import score_in_rows
+    from charrnn.scoring.signature import signature
 
+    made = ""
     if html is not None:
         documents = _write_page(html, documents, loaded, scorer, alternatives, where)
     if per_char or per_word:
@@ -169,15 +193,21 @@ def score(
         else:
             heatmap.show_words(events, form)
     elif adapt:
-        scores = _adapt(loaded, scorer, documents, tally)
-        show_adaptation(scores, form, only_total=only_total)
+        mixer, digest = _count(loaded, corpus or (), encoding, errors)
+        scores = _adapt(loaded, scorer, documents, tally, mixer)
+        made = signature(loaded.saved, scorer, adapts=True, with_corpus=digest)
+        show_adaptation(scores, form, made, only_total=only_total)
+        sys.stdout.flush()
+        if corpus:
+            tell_corpus(mixer.n_counted, mixer.n_left_out, mixer.n_copied, tally.total.n_scored)
     elif rows is not None:
         (one,) = documents
         before = WARMUP if warmup is None else warmup
         found = score_in_rows(
             scorer, one.pieces, rows=rows, warmup=before, text=one.name, what=where(1)
         )
-        show_scores(tally.numbered([found.score]), form, only_total=only_total)
+        made = signature(loaded.saved, scorer, rows=found.rows, warmup=before)
+        show_scores(tally.numbered([found.score]), form, made, only_total=only_total)
         sys.stdout.flush()
         tell_rows(found, before, loaded.saved.vocabulary.unit)
     else:
@@ -185,8 +215,11 @@ def score(
         scored = tally.numbered(_scores(scorer, documents, whole, where))
         if sort:
             scored = rank(scored, per_char=by == "per-char")
-        show_scores(scored, form, only_total=only_total)
+        made = signature(loaded.saved, scorer)
+        show_scores(scored, form, made, only_total=only_total)
     sys.stdout.flush()
+    if made and (whole or adapt or only_total):
+        say(f"signature {made}")
     if given.hint():
         say(given.hint())
     tell_about(
@@ -244,8 +277,64 @@ def _scores(
     return score_many(scorer, (one.name for one in documents), what=where)
 
 
+def _check_corpus(corpus: Sequence[str] | None, file: Path | None) -> None:
+    """See that a corpus can be counted, and is not what is scored.
+
+    Raises:
+        ConfigError: it is, or comes from standard input.
+        CorpusError: it does not exist or cannot be read.
+    """
+    if not corpus:
+        return
+    from charrnn.corpus.sources import find_sources
+
+    if str(options.STDIN) in corpus:
+        raise ConfigError("--from reads a file or a directory, not standard input: name it")
+    scored = None if file is None or file == options.STDIN else options.identity(file)
+    for source in find_sources(corpus):
+        if scored is not None and source.identity == scored:
+            raise ConfigError(
+                f"--from {source.name} is the text that is scored: count another one, such as the "
+                "part that the model was trained on"
+            )
+
+
+def _count(
+    model: CharModel, corpus: Sequence[str], encoding: str, errors: DecodingErrors
+) -> tuple[Mixer, str]:
+    """Return a mixer that has counted a corpus, and the hash of the corpus.
+
+    Of a long corpus the end is counted.
+
+    Raises:
+        CorpusError: it cannot be read or decoded, or there is nothing in it.
+    """
+    import hashlib
+
+    from charrnn.corpus.encode import read_ids
+    from charrnn.scoring.mixing import Mixer
+
+    mixer = Mixer(model.saved.vocabulary)
+    if not corpus:
+        return mixer, ""
+    digest = hashlib.sha256()
+    rules = CorpusConfig(
+        documents=model.saved.text.documents,
+        normalize=model.saved.text.normalize,
+        unit=model.saved.vocabulary.unit,
+        encoding=encoding,
+        errors=errors,
+    )
+    mixer.read_end(read_ids(corpus, model.saved.vocabulary, rules, digest))
+    return mixer, digest.hexdigest()
+
+
 def _adapt(
-    model: CharModel, scorer: Scorer, documents: Iterable[options.Document], tally: Tally
+    model: CharModel,
+    scorer: Scorer,
+    documents: Iterable[options.Document],
+    tally: Tally,
+    mixer: Mixer,
 ) -> Iterator[tuple[Score, Score]]:
     """Yield the static and the adapted score of each text."""
     from charrnn.training.system import load_torch
@@ -254,7 +343,7 @@ def _adapt(
     from charrnn.scoring.adaptation import Adapter
     from charrnn.scoring.score import Score
 
-    adapter = Adapter(model.saved, scorer)
+    adapter = Adapter(model.saved, scorer, mixer=mixer)
     for number, one in enumerate(documents, 1):
         read = adapter.score(one.pieces, what=tally.where(number))
         # without its text, of which there may be a gigabyte

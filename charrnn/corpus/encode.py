@@ -9,6 +9,7 @@ replaced by the final ones, piece by piece.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -80,6 +81,34 @@ def encode_corpus(
         if not existed:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def read_ids(
+    paths: Sequence[str | os.PathLike[str]],
+    vocabulary: Vocabulary,
+    config: CorpusConfig,
+    digest: hashlib._Hash,
+) -> Iterator[Ids]:
+    """Yield the ids of a corpus piece by piece, in the alphabet of a model.
+
+    Args:
+        paths: files and directories.
+        vocabulary: the alphabet; what is not in it is UNK.
+        config: how files become ids.
+        digest: gets the bytes.
+
+    Raises:
+        CorpusError: there is nothing to read, or it cannot be decoded.
+    """
+    sources, segmenter = find_sources(paths, config.glob), Segmenter(config.documents, config.unit)
+    n = 0
+    for source in sources:
+        for text in itertools.chain(read_text(source, [digest], config), [None]):
+            codes = segmenter.feed(text or "", text is None)
+            n += len(codes)
+            yield vocabulary.ids_of(codes, END)
+    if not n:
+        raise _no_text(sources)
 
 
 def _encode(

@@ -29,6 +29,8 @@ _SCORE_FIELDS = ("n_chars", "n_unknown", "logprob", "bits_per_char", "perplexity
 _GIVES_WAY = ("perplexity", "unknown", "chars", "logprob")
 _LEAST_COST = 5e-5
 """Bits per character; less is 0 to four decimals."""
+COPIED = 0.5
+"""Share of a text from which on it is told that it stands in the corpus."""
 _TOTAL = Text("total", style="bold")
 _FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
 _OTHER_FORM = (
@@ -38,13 +40,14 @@ _OTHER_FORM = (
 
 
 def show_scores(
-    scores: Iterable[tuple[int, Score]], output: str, *, only_total: bool = False
+    scores: Iterable[tuple[int, Score]], output: str, signature: str, *, only_total: bool = False
 ) -> None:
     """Write scores to stdout as they come.
 
     Args:
         scores: one per text, with the number of the text.
         output: table, tsv or jsonl; a table waits for all, and ends with their total.
+        signature: what they were computed with.
         only_total: write the total of all in place of them.
     """
     numbered: Iterable[tuple[int | None, Score]] = scores
@@ -53,7 +56,8 @@ def show_scores(
     if output != "table":
         records = Records(as_json=output == "jsonl")
         for number, one in numbered:
-            records.write({"number": number, **with_probability(one.to_dict())})
+            record = {"number": number, **with_probability(one.to_dict()), "signature": signature}
+            records.write(record)
         return
     several = [one for _, one in numbered]
     total = Score.total(several)
@@ -188,9 +192,16 @@ def _in_words(found: Comparison, names: tuple[str, str], in_blocks: bool) -> lis
 
 
 def show_adaptation(
-    pairs: Iterable[tuple[Score, Score]], output: str, *, only_total: bool = False
+    pairs: Iterable[tuple[Score, Score]], output: str, signature: str, *, only_total: bool = False
 ) -> None:
-    """Write static and adapted scores of each text side by side, or only those of the total."""
+    """Write static and adapted scores of each text side by side, or only those of the total.
+
+    Args:
+        pairs: the scores.
+        output: table, tsv or jsonl.
+        signature: what they were computed with.
+        only_total: write the total alone.
+    """
     several = list(pairs)
     total = (Score.total(a for a, _ in several), Score.total(b for _, b in several))
     if only_total:
@@ -198,7 +209,8 @@ def show_adaptation(
     if output != "table":
         records = Records(as_json=output == "jsonl")
         for number, (static, adapted) in enumerate(several, 1):
-            records.write({"number": None if only_total else number, **_adapted(static, adapted)})
+            record = _adapted(static, adapted, signature)
+            records.write({"number": None if only_total else number, **record})
         return
     bits_per = f"bits\n{_per_unit(total[0], 'char')}".replace(" or", "\nor")
     table = new_table("text", "chars", f"static\n{bits_per}", f"adapted\n{bits_per}", "saved")
@@ -212,13 +224,34 @@ def show_adaptation(
     show_table(table, ("chars", "saved"))
 
 
-def _adapted(static: Score, adapted: Score) -> dict[str, Any]:
+def _adapted(static: Score, adapted: Score, signature: str) -> dict[str, Any]:
     return {
         **with_probability(static.to_dict()),
+        "signature": signature,
         "logprob_adapted": adapted.logprob,
         "bits_per_char_adapted": adapted.bits_per_char,
         "bits_per_byte_adapted": adapted.bits_per_byte,
     }
+
+
+def tell_corpus(n_counted: int, n_left_out: int, n_copied: int, n_scored: int) -> None:
+    """Say on stderr what part of a corpus was not counted, and that it has the text that is scored.
+
+    Args:
+        n_counted: characters counted.
+        n_left_out: characters before them.
+        n_copied: characters scored that stand in the corpus, after the same characters.
+        n_scored: characters scored.
+    """
+    if n_left_out:
+        say(
+            f"--from: the last {n_counted:,} characters were counted, not the {n_left_out:,} before"
+        )
+    if n_copied > COPIED * n_scored:
+        say(
+            f"{n_copied / n_scored:.0%} of what is scored stands word for word in the text of "
+            "--from: the adapted figure is not that of an unseen text"
+        )
 
 
 def tell_about(

@@ -11,7 +11,9 @@ With gradient g of the window's mean loss and v, the mean of g² over the window
 The paper takes v from the training data, which a model file does not hold; the mean over the text
 itself is as good after some dozen windows. Embedding and output, which hold what is particular to
 characters, follow the text faster than the recurrent weights between them. Each member of an
-ensemble learns as it would alone.
+ensemble learns as it would alone, on a thread of its own where there are threads.
+
+A `Mixer` behind it adds what has been counted to what the network has learned.
 
 Shapes: T characters of a window, V ids.
 """
@@ -19,25 +21,29 @@ Shapes: T characters of a window, V ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (torch's own convention)
 
 from charrnn.batches.windows import shifted
 from charrnn.config import shown, typed
-from charrnn.engine.network import target_logprobs
+from charrnn.engine.network import log_softmax, target_logprobs
 from charrnn.errors import ConfigError, ModelFileError
-from charrnn.models.network import NetworkState, detach
+from charrnn.models.network import CharNetwork, NetworkState, detach
 from charrnn.models.runner import copy_of, state_rows
+from charrnn.scoring.mixing import Mixer
 from charrnn.scoring.score import Score
-from charrnn.scoring.scorer import THE_TEXT, Scorer, block_score
+from charrnn.scoring.scorer import THE_TEXT, Block, Scorer, block_score
 from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.vocab import UNK_ID
+
+_T = TypeVar("_T")
 
 EPSILON = 1e-8
 MAX_STEP = 100.0
@@ -57,11 +63,11 @@ class AdaptationConfig:
         ConfigError: a value is out of range.
     """
 
-    step: float = 3e-4
+    step: float = 3.5e-4
     """Learning rate, about the change of each recurrent weight per window."""
     decay: float = 1e-3
     """Share of the way back to the trained weights after each window."""
-    window: int = 32
+    window: int = 64
     """Characters between two changes of the weights."""
 
     def __post_init__(self) -> None:
@@ -85,10 +91,16 @@ class Adapter:
         saved: the model.
         scorer: the rules, and the static model.
         config: how fast it learns.
+        mixer: counts of a corpus and of the texts scored, mixed with the model; None leaves it at
+            dynamic evaluation.
     """
 
     def __init__(
-        self, saved: SavedModel, scorer: Scorer, config: AdaptationConfig | None = None
+        self,
+        saved: SavedModel,
+        scorer: Scorer,
+        config: AdaptationConfig | None = None,
+        mixer: Mixer | None = None,
     ) -> None:
         """Copy the weights.
 
@@ -98,15 +110,14 @@ class Adapter:
         require_one_way(saved)
         self._scorer = scorer
         self._config = config or AdaptationConfig()
+        self._mixer = mixer
         self._network = copy_of(saved.config, saved.weights)
-        self._weights = list(self._network.parameters())
-        self._steps = [
-            self._config.step * (1.0 if "layers." in name else OUTER_SPEED)
-            for name, _ in self._network.named_parameters()
-        ]
-        self._trained = [weight.detach().clone() for weight in self._weights]
-        self._squares = [torch.zeros_like(weight) for weight in self._weights]
-        self._n_windows = 0
+        networks = [one for one in self._network.members if isinstance(one, CharNetwork)]
+        self._members = [_Member(one, self._config) for one in networks]
+        threads = min(len(self._members), torch.get_num_threads())
+        self._map: Callable[..., Iterable[Any]] = map
+        if threads > 1:
+            self._map = ThreadPoolExecutor(threads, "member", torch.set_num_threads, (1,)).map
 
     def score(
         self, pieces: Iterable[str], *, what: str = THE_TEXT
@@ -122,15 +133,20 @@ class Adapter:
         """
         beginning = self._scorer.beginning
         state, last = state_rows([beginning.state]), beginning.last
-        for block in self._scorer.read(pieces, what=what):
-            static = block_score(block)
-            logprobs = np.empty(len(block.targets))
-            for start in range(0, len(block.targets), self._config.window):
+        if self._mixer is not None:
+            context = "".join(self._scorer.normalized([self._scorer.context]))
+            self._mixer.begin(self._scorer.encode(context, what="the context").ids)
+        for block, static in _ahead(_with_scores(self._scorer.read(pieces, what=what))):
+            targets = block.targets
+            logits = np.empty((len(targets), len(self._scorer.vocabulary)), np.float32)
+            for start in range(0, len(targets), self._config.window):
                 part = slice(start, start + self._config.window)
-                targets = block.targets[part]
-                logprobs[part], state = self._read(shifted(targets, last), targets, state)
-                last = int(targets[-1])
-            unknown = (block.targets == UNK_ID) & (static.n_unknown > 0)
+                logits[part] = self._read(shifted(targets[part], last), targets[part], state)
+                last = int(targets[part][-1])
+            logprobs = target_logprobs(logits, targets)
+            if self._mixer is not None and len(targets):
+                logprobs = self._mixer.score(targets, log_softmax(logits))
+            unknown = (targets == UNK_ID) & (static.n_unknown > 0)
             yield (
                 static,
                 replace(
@@ -142,26 +158,78 @@ class Adapter:
 
     def _read(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], state: NetworkState
-    ) -> tuple[NDArray[np.float64], NetworkState]:
-        """Score a window `[T]`, then learn from it."""
-        logits_BTV, state = self._network(torch.from_numpy(inputs)[None], state)
-        loss = F.cross_entropy(logits_BTV[0], torch.from_numpy(targets))
-        logits_TV = logits_BTV[0].detach().numpy()
-        if not np.isfinite(logits_TV).all():
+    ) -> NDArray[np.float32]:
+        """Return the logits `[T, V]` of a window, change the state, and learn from the window."""
+        ids_1T, targets_T = torch.from_numpy(inputs)[None], torch.from_numpy(targets)
+        read = list(
+            self._map(lambda member, before: member.read(ids_1T, before), self._members, state)
+        )
+        state[:] = [after for _, after in read]
+        logits_MTV = [logits_TV for logits_TV, _ in read]
+        mean_TV = torch.stack([one.detach() for one in logits_MTV]).mean(0)
+        if not torch.isfinite(mean_TV).all():
             raise ModelFileError(
                 "the model has learned from the text until its numbers overflowed: score it "
-                "without dynamic evaluation (--adapt)"
+                "without --adapt"
             )
-        logprobs = target_logprobs(logits_TV, targets)
-        self._learn(torch.autograd.grad(loss, self._weights))
-        return logprobs, detach(state)
+        # of the loss of the mean, each member gets its share; alone, it would get all of it
+        error_TV = torch.softmax(mean_TV, -1)
+        error_TV[torch.arange(len(targets_T)), targets_T] -= 1
+        error_TV /= len(targets_T) * len(logits_MTV)
+        list(
+            self._map(
+                lambda member, logits: member.learn(logits, error_TV), *(self._members, logits_MTV)
+            )
+        )
+        return np.asarray(mean_TV.numpy())
 
-    @torch.no_grad()
-    def _learn(self, gradients: tuple[Tensor, ...]) -> None:
+
+class _Member:
+    """One network that learns."""
+
+    def __init__(self, network: CharNetwork, config: AdaptationConfig) -> None:
+        self._network = network
+        self._config = config
+        self.weights = list(network.parameters())
+        self.steps = [
+            config.step * (1.0 if name.startswith("layers.") else OUTER_SPEED)
+            for name, _ in network.named_parameters()
+        ]
+        self.trained = [weight.detach().clone() for weight in self.weights]
+        self._squares = [torch.zeros_like(weight) for weight in self.weights]
+        self._scales = [torch.zeros_like(weight) for weight in self.weights]
+        self._n_windows = 0
+
+    def read(self, ids_1T: Tensor, state: NetworkState) -> tuple[Tensor, NetworkState]:
+        """Return the logits `[T, V]` after each id, and the state after the last."""
+        logits_1TV, after = self._network(ids_1T, state)
+        return logits_1TV[0], detach(after)
+
+    def learn(self, logits_TV: Tensor, error_TV: Tensor) -> None:
+        """Change the weights, given the gradient of the loss with respect to the logits."""
+        gradients = torch.autograd.grad(logits_TV, self.weights, error_TV)
         self._n_windows += 1
-        for weight, step, trained, gradient, square in zip(
-            *(self._weights, self._steps, self._trained, gradients, self._squares), strict=True
-        ):
-            square.lerp_(gradient * gradient, 1 / self._n_windows)
-            weight.addcdiv_(gradient, square.sqrt().add_(EPSILON), value=-step)
-            weight.lerp_(trained, self._config.decay)
+        root = math.sqrt(self._n_windows)  # the squares are a sum, whose mean is v
+        with torch.no_grad():
+            for weight, gradient, square, scale, step, trained in zip(
+                *(self.weights, gradients, self._squares, self._scales),
+                *(self.steps, self.trained),
+                strict=True,
+            ):
+                square.addcmul_(gradient, gradient)
+                torch.sqrt(square, out=scale).add_(EPSILON * root)
+                weight.addcdiv_(gradient, scale, value=-step * root)
+                weight.lerp_(trained, self._config.decay)
+
+
+def _with_scores(blocks: Iterable[Block]) -> Iterator[tuple[Block, Score]]:
+    return ((block, block_score(block)) for block in blocks)
+
+
+def _ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """Yield items of which the next is made on another thread meanwhile."""
+    with ThreadPoolExecutor(1, "static") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
