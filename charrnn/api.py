@@ -24,11 +24,11 @@ from charrnn.config import (
     shown,
     typed,
 )
-from charrnn.errors import ConfigError, CorpusError
+from charrnn.errors import ConfigError, CorpusError, ModelFileError
 from charrnn.events import Event
 from charrnn.model import CharModel
 from charrnn.storage.merge import merge_models, require_different
-from charrnn.storage.model_file import load_model, save_model
+from charrnn.storage.model_file import load_model, read_model_record, save_model
 from charrnn.storage.reading import require_possible
 from charrnn.storage.runs import find_model, new_run
 
@@ -50,15 +50,30 @@ LONGEST_PATH = 1000
 
 
 @named_keywords
-def load(path: PathLike | None = None) -> CharModel:
+def load(path: PathLike | None = None, *, bidirectional: bool | None = None) -> CharModel:
     """Load a model file or run directory, or `builtin`, the bundled model.
 
     Without a path it is the newest model under `runs/`, and the bundled one before any training.
 
+    Args:
+        path: the model.
+        bidirectional: without a path, look for a model that fills gaps (True), or that writes
+            (False).
+
     Raises:
         ModelFileError: there is no model, or the file is not a sound one.
     """
-    found = find_model(None if path is None else _path("path", path))
+
+    def suits(file: Path) -> bool:
+        try:
+            return read_model_record(file).config.bidirectional == bidirectional
+        except ModelFileError:
+            return False
+
+    found = find_model(
+        None if path is None else _path("path", path),
+        suits=None if bidirectional is None else suits,
+    )
     return CharModel(load_model(found), found)
 
 

@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         help="such as de_DE, is_IS or th_TH; an unknown one lists all (default: en)",
     )
     asked = parser.parse_args(arguments)
+    if asked.language != "en" and asked.out == parser.get_default("out"):  # which has the English
+        asked.out = asked.out.with_stem(f"names-{asked.language}")
 
     def names() -> str:
         with tempfile.TemporaryDirectory() as folder:

@@ -51,7 +51,8 @@ def finish(name: str, out: Path, build: Callable[[], str | bytes]) -> int:
     except OSError as error:
         print(f"{name}: cannot write {out}: {error.strerror or error}.", file=sys.stderr)
         return 1
-    print(f"{out}: {len(data):,} bytes.")
+    shown = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
+    print(f"{shown}: {len(data):,} bytes.")
     return 0
 
 

@@ -71,7 +71,7 @@ ACTIVE = re.compile(
 )
 """What acts on a terminal, except the colours that are ours."""
 
-COMMENTARY = re.compile(r"(seed \d|model |page |the end of a text)")
+COMMENTARY = re.compile(r"(seed \d|model |page |ends of texts)")
 """Which model, which seed: said on stderr before anything can go wrong."""
 
 TINY_RUN = (

@@ -493,6 +493,25 @@ def test_the_commands_of_a_bidirectional_model(charrnn, text, tmp_path):
     assert again.code == 0, again.err
 
 
+def test_the_newest_model_is_one_that_can_do_what_is_asked(charrnn, text, tmp_path):
+    alone = train(charrnn, steps=2, out="runs/both")
+    assert alone.code == 0
+    assert "builtin" in charrnn("sample", "-n", 3).err, "no other model can write"
+    filled = charrnn("fill", "a t_xt")
+    assert filled.code == 0, filled.err
+    assert "runs/both" in filled.err
+    one_way = charrnn("train", "prose.txt", "--hidden", 8, "--steps", 2, "--out", "runs/one")
+    assert one_way.code == 0, one_way.err
+    assert "runs/one" in charrnn("sample", "-n", 3).err
+    again = charrnn("fill", "a t_xt")
+    assert again.code == 0, again.err
+    assert "runs/both" in again.err
+    train(charrnn, steps=2, out="runs/later")
+    assert "runs/one" in charrnn("sample", "-n", 3).err
+    assert charrnn("export", "-o", "page.html").code == 0
+    assert "runs/later" in charrnn("score", "a text").err
+
+
 def test_what_a_bidirectional_model_cannot_do_is_told(charrnn, text, tmp_path):
     train(charrnn, steps=3)
     cannot_write = "cannot write from left to right"

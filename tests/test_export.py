@@ -187,7 +187,7 @@ def test_archives_and_json_have_the_model_exactly(tmp_path, members, byte):
 def test_nothing_is_written_over_unasked(tmp_path):
     saved, out = make(), tmp_path / "page.html"
     out.write_text("mine")
-    with pytest.raises(ConfigError, match="which exists") as caught:
+    with pytest.raises(ConfigError, match="that exists") as caught:
         CharModel(saved).export(out)
     assert caught.value.field == "out"
     assert out.read_text() == "mine"
@@ -263,7 +263,7 @@ def test_wrong_exports_are_told(charrnn, tiny_model_path, tmp_path):
     for given, said in (
         (("-m", "nowhere"), "nowhere"),
         ((*model, tiny_model_path), "named twice"),
-        ((*model, "-o", "page.html"), "--out names page.html, which exists"),
+        ((*model, "-o", "page.html"), "--out is a file that exists, page.html"),
         ((*model, "-o", "."), "--out names a folder"),
         ((*model, "-o", tiny_model_path, "--force"), "--out names the model itself"),
         ((*model, "-o", "page.html/x.html"), "not a directory"),

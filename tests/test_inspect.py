@@ -485,7 +485,7 @@ def test_a_text_in_colours(charrnn, save, tmp_path):
         (("--embeddings", "--top-k", 3), 2, ["--top-k is not for --embeddings"]),
         (("--next", "a", "--top-p", 0), 2, ["--top-p must be in (0, 1]"]),
         (("--embeddings", "-o", "a.gif"), 2, ["--out must end with .png, .svg or .html"]),
-        (("--embeddings", "-o", "model.html"), 2, ["--out names model.html, which exists"]),
+        (("--embeddings", "-o", "model.html"), 2, ["--out is a file that exists, model.html"]),
         (("--embeddings", "--force"), 2, ["--force needs -o"]),
         (("--unit", 1, "--text", "ab", "-o", "a.png"), 2, ["a coloured text is a page"]),
         (("--embeddings", "-m", "own.safetensors"), 2, ["--embeddings looks into one model"]),
@@ -542,7 +542,7 @@ def test_the_page_has_all_units(charrnn, save, tmp_path):
         stored = np.frombuffer(base64.b64decode(one["levels"]), np.int8).reshape(2, 2, 5, 5) / 127
         wanted = values[name] if name == "h" else 2 * values[name] - 1
         np.testing.assert_allclose(stored.swapaxes(2, 3), wanted, atol=0.5 / 127 + 1e-6)
-    charrnn(*given).assert_one_error(2, "page.html, which exists")
+    charrnn(*given).assert_one_error(2, "that exists, page.html")
     assert charrnn(*given, "--force").code == 0
 
 

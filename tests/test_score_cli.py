@@ -133,10 +133,10 @@ def test_the_default_of_eos_is_the_models_and_said(score, tiny_model, tmp_path):
     )
     out, err = score("ab", model=path)
     assert rows_of(out)[0]["n_scored"] == "3"
-    assert "counted (--no-eos leaves it out)" in err
+    assert "counted (--no-eos leaves them out)" in err
     out, err = score("ab")
     assert rows_of(out)[0]["n_scored"] == "2"
-    assert "not counted (--eos counts it)" in err
+    assert "not counted (--eos)" in err
     out, err = score("ab", "--no-eos", model=path)
     assert rows_of(out)[0]["n_scored"] == "2"
     assert err == ""
@@ -205,6 +205,8 @@ def test_characters_and_words(score):
     assert total == pytest.approx(float(text["logprob"]), abs=1e-4)
     records = records_of(score("the kéy", "--per-char", "--format", "jsonl")[0])
     assert len(records[0]["alternatives"]) == 3
+    for report in ("--per-char", "--per-word"):  # which do not sum up
+        assert "total" not in score("the", "key", report)[1]
     words, err = score("the k?y", "--per-word", "--format", "jsonl")
     assert [word["word"] for word in records_of(words)] == ["the", " ", "k?y"]
     assert [word["position"] for word in records_of(words)] == [0, 3, 4]
@@ -617,7 +619,7 @@ def test_a_comparison_does_not_depend_on_the_order_of_the_models(charrnn, tiny_m
         result = charrnn("compare", *models, "abc", "de", "--format", "jsonl")
         assert " on one long text" in result.err
         assert " on documents (line)" in result.err
-        assert result.err.count("the end of a text is not counted (--eos counts it)") == 1
+        assert result.err.count("ends of texts are not counted (--eos)") == 1
         found.append(json.loads(result.out)["difference"])
     assert found[0] == pytest.approx(-found[1])
     assert abs(found[0]) > 1e-3

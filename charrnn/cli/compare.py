@@ -75,7 +75,7 @@ def compare(
         why = f"both models were trained {kinds[0]}"
         if kinds[0] != kinds[1]:
             why = f"{first} was trained {kinds[0]}, {second} {kinds[1]}"
-        say(f"the end of a text is {options.ends(eos)}: {why}")
+        say(f"ends of texts are {options.ends(eos)}: {why}")
     scorers = [
         options.make_scorer(model, eos=eos, on_unknown=on_unknown, context=text_before)
         for model in models

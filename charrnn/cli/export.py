@@ -81,7 +81,7 @@ def export(
     precision = precision or "float16"
     read = options.Reading(escapes=False, encoding=encoding, errors=errors)
     given = None if text is None else _beginning(read, text)
-    loaded = options.open_model(options.one_model(named, model))
+    loaded = options.open_model(options.one_model(named, model), bidirectional=False)
 
     from charrnn.display.format import size
     from charrnn.display.terminal import say
@@ -131,4 +131,5 @@ def _cost(model: CharModel, precision: StoredPrecision, text: str | None) -> str
     added = cost_in_bits(saved, precision, texts)
     unit = UNITS[saved.vocabulary.unit][0]
     n = sum(map(len, texts))
+    added += 0.0 if round(added, 5) else -added  # no sign before a zero
     return f"{precision} adds {added:.5f} bits per {unit}, measured on {n:,} characters {where}"

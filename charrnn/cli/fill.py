@@ -28,7 +28,15 @@ def fill(
     texts: list[str] = typer.Argument(
         None, metavar="TEXT", show_default=False, help="Texts with gaps."
     ),
-    model: Path = options.MODEL,
+    model: Path = option(
+        None,
+        None,
+        "--model -m",
+        "Model file or run directory.",
+        metavar="MODEL",
+        parser=options.model_name,
+        show_default="the newest bidirectional one under runs/",
+    ),
     file: Path = option(
         "What to fill",
         None,
@@ -108,7 +116,7 @@ def fill(
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
     given = options.Input(texts, file, whole=False, read=read)
     check_files("", given.file)
-    loaded = options.open_model(model)
+    loaded = options.open_model(model, bidirectional=True)
     where = places(texts, given)
     if num is not None:
         say(f"seed {seed}")

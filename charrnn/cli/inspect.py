@@ -186,7 +186,9 @@ def inspect(
             "--gradient-flow"
         )
     models = {
-        _name(path, loaded): loaded for path in paths for loaded in [options.open_model(path)]
+        _name(path, loaded): loaded
+        for path in paths
+        for loaded in [options.open_model(path, bidirectional=False)]
     }
     if len(models) < len(paths):
         raise ConfigError("a model is named twice: name each once")

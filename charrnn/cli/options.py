@@ -220,13 +220,13 @@ def one_model(argument: Path | None, option: Path | None) -> Path | None:
     return argument if option is None else option
 
 
-def open_model(path: Path | None) -> CharModel:
+def open_model(path: Path | None, *, bidirectional: bool | None = None) -> CharModel:
     """Load the model of `-m`, or the newest, and say on stderr which one when it was not named."""
     from charrnn.api import load
     from charrnn.display.terminal import say
     from charrnn.storage.runs import BUILTIN, BUILTIN_MODEL
 
-    model = load(path)
+    model = load(path, bidirectional=bidirectional)
     if path is None and model.path == BUILTIN_MODEL:
         say(
             f"model {BUILTIN}, bundled with charrnn (Shakespeare's plays); "
@@ -273,7 +273,7 @@ def make_scorer(
             "characters each given all the others"
         )
     elif eos is None:
-        say(f"model trained {trained_on(model)}: the end of a text is {ends(model.ends_count)}")
+        say(f"ends of texts are {ends(model.ends_count)}: trained {trained_on(model)}")
     return scorer
 
 
@@ -285,7 +285,7 @@ def trained_on(model: CharModel) -> str:
 
 def ends(count: bool) -> str:
     """Return whether ends count, and the option for the contrary."""
-    return "counted (--no-eos leaves it out)" if count else "not counted (--eos counts it)"
+    return "counted (--no-eos leaves them out)" if count else "not counted (--eos)"
 
 
 class Reading:

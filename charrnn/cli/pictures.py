@@ -61,7 +61,7 @@ def check_picture(out: Path | None, *, force: bool, only_page: bool = False) -> 
         )
     if out.is_file() and not force:
         raise ConfigError(
-            f"names {out}, which exists: name another file, or replace it (--force)", field="out"
+            f"is a file that exists, {out}: name another one, or replace it (--force)", field="out"
         )
     if not only_page and importlib.util.find_spec("matplotlib") is None:
         raise CharRNNError(

@@ -204,7 +204,7 @@ def sample(
     if num > 1 and 0.0 in temperatures and not (new_only or unique):
         say(f"temperature 0 always writes the same text: --num {num} repeats it")
     given = Prompts(text, read, prompts)
-    loaded = options.open_model(chosen)
+    loaded = options.open_model(chosen, bidirectional=False)
     require_one_way(loaded.saved)  # before anything is announced
     used = loaded.used_precision(config.precision)
     draw = Draw(loaded, config, temperatures, num, on_unknown, device)

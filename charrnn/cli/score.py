@@ -225,7 +225,7 @@ def score(
     tell_about(
         tally.total,
         loaded.saved.vocabulary,
-        n_texts=0 if only_total or form == "table" else tally.n_texts,
+        n_texts=0 if only_total or per_char or per_word or form == "table" else tally.n_texts,
         n_empty=tally.n_empty,
         first_empty=tally.first_empty,
         eos=scorer.eos,

@@ -76,7 +76,7 @@ def destination(
         )
     if out.is_file() and not force:
         raise ConfigError(
-            f"names {out}, which exists: name another file, or replace it (--force; in Python "
+            f"is a file that exists, {out}: name another one, or replace it (--force; in Python "
             "force=True)",
             field="out",
         )

@@ -45,8 +45,8 @@ def legend() -> str:
     ticks = "".join(f"<span>{tick}{'+' if tick == TOP_BITS else ''}</span>" for tick in TICKS)
     return (
         f'<div class="legend"><div class="scale" aria-hidden="true">{scale}</div>'
-        f'<div class="ticks">{ticks}</div><p>bits of surprise: each bit more is half as probable, '
-        "and every four draw a thicker line</p></div>"
+        f'<div class="ticks">{ticks}</div><p>bits of surprise: a character with one bit more is '
+        "half as probable; the more bits, the thicker its line</p></div>"
     )
 
 

@@ -54,6 +54,18 @@ function settings() {
   };
 }
 
+let lastSeed = null; // of the text before, unless it was typed again
+
+/** A new text has a new seed, unless one was typed or is to be kept. */
+function renewSeed() {
+  const [seed, keep] = [find("seed"), find("keep")];
+  if (seed.value === lastSeed && !keep.checked) {
+    seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
+  }
+  lastSeed = seed.value;
+}
+find("seed").addEventListener("input", () => { lastSeed = null; });
+
 function tellStrange(strange) {
   if (strange?.length) {
     note = `The model has never seen ${strange.join(" ")}: left out.`;
@@ -63,7 +75,7 @@ function tellStrange(strange) {
 
 const REASONS = {
   end: "The model ended the text.",
-  length: "As long as you asked for.",
+  length: "The length is reached.",
 };
 
 async function copy(text) {
@@ -172,6 +184,7 @@ function onText(data) {
 }
 
 find("start").addEventListener("click", () => {
+  renewSeed();
   const chosen = settings();
   if (!chosen) return;
   const [paper, prompt] = [find("text"), find("prompt").value];
@@ -200,6 +213,7 @@ find("save").addEventListener("click", () => save(`${find("text").textContent}\n
 const itemTexts = () => Array.from(find("items").children, (item) => item.textContent);
 
 function tenMore(from) {
+  if (from === 0) renewSeed();
   const chosen = settings();
   if (!chosen) return;
   const [list, prompt] = [find("items"), find("beginnings").value];
@@ -291,6 +305,21 @@ function showFigures() {
       + `${bits.toFixed(1)} bits in all`;
 }
 
+/** Score texts one after the other, each in a line of its own. */
+function scoreAll([text, ...others]) {
+  ask("score", { text, ends: model.documents }, (data) => {
+    data.characters?.forEach(showCharacter);
+    if (!data.done) return;
+    if (others.length) {
+      find("heat").append("\n");
+      scoreAll(others);
+      return;
+    }
+    showFigures();
+    finish();
+  });
+}
+
 find("measure").addEventListener("click", () => {
   find("heat").replaceChildren();
   rows.length = spans.length = 0;
@@ -298,12 +327,8 @@ find("measure").addEventListener("click", () => {
   find("legend").hidden = false;
   busy(true);
   say("Scoring …");
-  ask("score", { text: find("given").value, ends: model.documents }, (data) => {
-    data.characters?.forEach(showCharacter);
-    if (!data.done) return;
-    showFigures();
-    finish();
-  });
+  const given = find("given").value;
+  scoreAll(model.lines ? given.replace(/\n$/, "").split("\n") : [given]);
 });
 showCards(find("heat"), spans, (number) => rows[number]);
 

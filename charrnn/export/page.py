@@ -63,6 +63,7 @@ def model_page(
         "vocabulary": saved.vocabulary.to_dict(),
         "normalize": saved.text.normalize,
         "documents": saved.text.documents != "none",
+        "lines": saved.text.documents == "line",
         "arrays": arrays,
     }
     script = asset("heat.js") + asset("page.js")
@@ -72,6 +73,9 @@ def model_page(
         title=html.escape(title),
         about=html.escape(about(saved)),
         prompt=html.escape(prompt),
+        question="How surprising is each line?"
+        if record["lines"]
+        else "How surprising is this text?",
         legend=legend(),
         footer=f"Made with charrnn {made_by}. The model is in this page: it asks no "
         "network for anything, and what you type stays here.",

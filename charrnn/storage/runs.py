@@ -8,7 +8,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -372,7 +372,12 @@ def take_over(run: RunDirectory) -> RunDirectory:
     return owned
 
 
-def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) -> Path:
+def find_model(
+    given: str | os.PathLike[str] | None,
+    root: Path = DEFAULT_ROOT,
+    *,
+    suits: Callable[[Path], bool] | None = None,
+) -> Path:
     """Return the model file that is meant.
 
     Args:
@@ -381,6 +386,8 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
             is `Path("builtin")`). None means the newest model under `root`, or the bundled one as
             long as there is no other.
         root: folder of the runs.
+        suits: says of a model file whether it can do what is wanted: the newest that does is
+            meant, or the bundled one; if none does, the newest.
 
     Raises:
         ModelFileError: there is none, or it may not be looked at.
@@ -399,7 +406,8 @@ def find_model(given: str | os.PathLike[str] | None, root: Path = DEFAULT_ROOT) 
         return path
     models = _newest_first(root, MODEL_FILE) if given is None else []
     if models:
-        return models[0]
+        bundled = [BUILTIN_MODEL] if BUILTIN_MODEL.is_file() else []
+        return next(filter(suits, [*models, *bundled]) if suits else iter(models), models[0])
     if BUILTIN_MODEL.is_file():
         return BUILTIN_MODEL
     if given is None:

@@ -269,7 +269,8 @@ def _limited(
     if not record.get("finished"):
         for field in limits:
             raise ConfigError(
-                "is for a finished run, and this one continues under its own limits: leave it out",
+                "is for a finished run, and this one continues under its own limits: leave it out "
+                "now, and give it when the run has finished",
                 field=field,
             )
         return training
