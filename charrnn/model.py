@@ -40,7 +40,7 @@ from charrnn.scoring.batch import score_many
 from charrnn.scoring.details import CharScore, char_scores
 from charrnn.scoring.score import Score
 from charrnn.scoring.scorer import BothSidesScorer, Scorer, score_pieces
-from charrnn.storage.model_file import SavedModel, require_one_way
+from charrnn.storage.model_file import SavedModel, require_both_sides, require_one_way
 from charrnn.vocab import Ids, encode_known
 
 if TYPE_CHECKING:
@@ -420,16 +420,10 @@ class CharModel:
             UnknownCharacterError: the text has unknown characters, and they are refused.
         """
         _check(text=(text, str), gap=(gap, str), on_unknown=(on_unknown, OnUnknown))
-        if not self.saved.config.bidirectional:
-            raise ConfigError(
-                "the model reads from left to right only, and a gap is filled from both sides: "
-                "train one with --bidirectional"
-            )
+        require_both_sides(self.saved)
         gaps = GapText(text, gap, self.saved, on_unknown)
         filler = Filler(self.bidirectional_engine, self.saved.vocabulary)
         top, beam = _count("top", top, 1, MAX_BEAM), _count("beam", beam, 1, MAX_BEAM)
-        if num is None:
-            return filler.best(gaps, top=top, beam=beam)
         config = SamplingConfig(
             temperature=temperature,
             top_k=top_k,
@@ -437,6 +431,8 @@ class CharModel:
             min_p=min_p,
             seed=fresh_seed() if seed is None else seed,
         )
+        if num is None:
+            return filler.best(gaps, top=top, beam=beam)
         return filler.draw(gaps, config, num=_count("num", num, 1, MAX_BEAM))
 
     # scoring

@@ -22,6 +22,7 @@ from charrnn.batches.windows import (
 )
 from charrnn.config import SamplingConfig
 from charrnn.engine.bidirectional import AHEAD, STRETCH, BidirectionalEngine
+from charrnn.engine.network import Engine
 from charrnn.errors import ConfigError, UnknownCharacterError
 from charrnn.model import CharModel
 from charrnn.models.network import Ensemble, build_member
@@ -315,6 +316,30 @@ def test_fillings_against_enumeration(text, members):
     assert narrow.logprob == pytest.approx(right[narrow.text], abs=1e-9)
 
 
+@pytest.mark.parametrize("places", [[0], [63, 64], [5, 130, 131, 199], [198]])
+def test_what_stands_far_to_the_right_is_read_where_a_gap_is_near(places):
+    saved = saved_model(hidden=6)
+    engine = BidirectionalEngine(saved.config, saved.weights, np.float64)
+    ids_BT = np.random.default_rng(1).integers(2, 5, (300, 200))
+    whole = engine.from_right_of_long(ids_BT, ids_BT[:, :0])
+    found = list(engine.from_right_at(ids_BT, places))
+    np.testing.assert_allclose(np.stack(found, 1), whole[:, places], atol=1e-12)
+
+
+def test_long_texts_with_few_gaps_are_read_once_and_in_little_memory(monkeypatch):
+    saved = saved_model()
+    text = "abc" * 1500 + "_" + "abc" * 10 + "_"
+    read = []
+    run = Engine.run
+    monkeypatch.setattr(
+        Engine, "run", lambda self, ids, state: read.append(ids) or run(self, ids, state)
+    )
+    found = filler_of(saved).draw(GapText(text, "_", saved, "unk"), SamplingConfig(seed=1), num=500)
+    assert len(found) == 500
+    assert max(ids.size for ids in read) <= 2**15
+    assert sum(ids.size for ids in read) < 500 * 25 * 300
+
+
 def test_gibbs_sampling_has_the_distribution_of_its_conditionals():
     saved = saved_model(scale=1.5, seed=3)
     alphabet = range(2, 5)
@@ -398,6 +423,7 @@ def test_what_may_follow_leads_to_whole_characters():
         ("a_b", {"beam": 10**9}, "beam must be at most"),
         ("a_b", {"num": 0}, "num must be at least 1"),
         ("a_b", {"num": 2, "temperature": -1}, "temperature"),
+        ("a_b", {"temperature": "warm"}, "temperature"),
         (7, {}, "text must be a text"),
     ],
 )
@@ -409,8 +435,11 @@ def test_bad_input_is_told(text, options, fragment):
 def test_unknown_characters_around_a_gap():
     model = CharModel(saved_model())
     assert model.fill("a_☃")[0].text.endswith("☃")
-    with pytest.raises(UnknownCharacterError):
-        model.fill("a_☃", on_unknown="error")
+    with pytest.raises(
+        UnknownCharacterError, match=r"first at position 7 \(×2\), 'é'.* at position 11"
+    ):
+        model.fill("a__b__☃__☃é", gap="__", on_unknown="error")
+    assert model.fill("☃a_", on_unknown="skip")[0].text.startswith("☃a")
 
 
 # scores
@@ -512,6 +541,30 @@ def test_the_newest_model_is_one_that_can_do_what_is_asked(charrnn, text, tmp_pa
     assert "runs/later" in charrnn("score", "a text").err
 
 
+def test_a_page_is_filled_line_by_line(charrnn, text, tmp_path):
+    train(charrnn, steps=3)
+    (tmp_path / "page.txt").write_bytes(b"The c_t\r\n\r\nhas no gap\r\nand s_t")
+    filled = charrnn("fill", "-m", "run", "--file", "page.txt", "--top", 1, "--format", "jsonl")
+    assert filled.code == 0, filled.err
+    records = [json.loads(line) for line in filled.out.splitlines()]
+    assert [record["number"] for record in records] == [1, 2, 3, 4]
+    assert [record["text"] for record in records][1:3] == ["", "has no gap"]
+    assert [len(record["gaps"]) for record in records] == [1, 0, 0, 1]
+    assert records[2]["probability"] == 1
+    shown = charrnn("fill", "-m", "run", "--file", "page.txt", terminals=("stdout",))
+    assert "\nhas no gap\n" in shown.out
+    other = charrnn("fill", "-m", "run", "--file", "page.txt", "--gap", "?")
+    assert other.code == 2
+    assert "page.txt has no gap: write ? for each" in other.err
+    (tmp_path / "page.txt").write_text("___\n")
+    charrnn("fill", "-m", "run", "--file", "page.txt").assert_one_error(
+        2, "line 1 of page.txt: '___'"
+    )
+    (tmp_path / "page.txt").write_text("")
+    charrnn("fill", "-m", "run", "--file", "page.txt").assert_one_error(2, "no lines to fill")
+    charrnn("fill", "-m", "run", stdin=b"").assert_one_error(2, "nothing to fill")
+
+
 def test_what_a_bidirectional_model_cannot_do_is_told(charrnn, text, tmp_path):
     train(charrnn, steps=3)
     cannot_write = "cannot write from left to right"
@@ -522,15 +575,26 @@ def test_what_a_bidirectional_model_cannot_do_is_told(charrnn, text, tmp_path):
     for options in (["--adapt"], ["--eos"]):
         result = charrnn("score", "-m", "run", "a text", *options)
         assert result.code == 2, result.err
+        assert "write" not in result.err
     rows = charrnn("score", "-m", "run", "--file", "prose.txt", "--whole", "--rows", 4)
     assert rows.code == 2
     assert "--rows" in rows.err
     compared = charrnn("compare", "run", "builtin", "a text")
     assert compared.code == 2
     assert "pseudo-log-likelihood" in compared.err
+    twice = charrnn("compare", "run", "run", "a text")
+    assert twice.err.count("pseudo-log-likelihoods") == 1
+    begun = ("train", "prose.txt", "--init", "builtin", "--bidirectional")
+    charrnn(*begun).assert_one_error(2, "--bidirectional contradicts the model to begin from")
     one_way = charrnn("fill", "-m", "builtin", "a t_xt")
     assert one_way.code == 2
     assert "reads from left to right only" in one_way.err
+    (tmp_path / "page.txt").write_text("no gap\n")
+    page = charrnn("fill", "-m", "builtin", "--file", "page.txt")
+    page.assert_one_error(2, "charrnn: the model reads from left to right only")
+    assert not page.out
+    named = charrnn("fill", "run", "a t_xt", "-m", "run")
+    assert "run is filled as a text; a model is named with -m run" in named.err
     second = charrnn("fill", "-m", "run", "a t_xt", "none")
     assert "text 2" in second.err
     late = charrnn("fill", "-m", "run", "a t_xt", "--temp", 0.5)

@@ -463,6 +463,7 @@ def test_a_text_in_colours(charrnn, save, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "fragments"),
     [
+        (("--gradient-flow", "--text", "a"), 2, ["--text has 1 character, too few"]),
         ((), 2, ["nothing to look at", "--embeddings"]),
         (("--find", "quote"), 2, ["--find needs --text"]),
         (("--unit", 1), 2, ["--unit needs --text"]),
@@ -520,6 +521,26 @@ def test_a_picture_needs_matplotlib(charrnn, save, monkeypatch):
 
 
 # pages and pictures
+
+
+def test_a_picture_does_not_wait_for_a_reader_of_the_report(charrnn, save, tmp_path, monkeypatch):
+    """`charrnn inspect -o page.html | head -1`."""
+    from charrnn.display.records import Records
+    from charrnn.errors import CharRNNError
+
+    def leave(self, record):
+        raise CharRNNError("nobody reads")
+
+    monkeypatch.setattr(Records, "write", leave)
+    model = save(saved_model())
+    for number, view in enumerate(
+        (["--text", "aBa", "--unit", 1], ["--text", "a a", "--find", "word-start"], ["--next", "a"])
+    ):
+        result = charrnn("inspect", model, *view, "-o", f"{number}.html")
+        assert "nobody reads" in result.err
+        assert (tmp_path / f"{number}.html").is_file()
+    charrnn("plot", "builtin", "-o", "curve.svg").assert_one_error(1, "nobody reads")
+    assert (tmp_path / "curve.svg").is_file()
 
 
 def test_the_page_has_all_units(charrnn, save, tmp_path):
@@ -643,6 +664,14 @@ def test_a_curve_in_a_terminal(charrnn, capsys):
     assert "nothing to draw" in capture.get()
 
 
+def test_a_terminal_without_braille_has_charts_in_ascii(charrnn):
+    for view in (("plot", "builtin"), ("inspect", "builtin", "--next", "b")):
+        result = charrnn(*view, "--format", "table", encoding="ascii", terminals=("stdout",))
+        assert result.code == 0, result.err
+        assert "*" in result.out or "#####" in result.out
+        assert "?" not in result.out.replace("after ?b?", "")
+
+
 def test_ticks_are_round():
     assert ticks(0, 10, 5) == [0, 2, 4, 6, 8, 10]
     assert ticks(1.79, 2.21, 5) == pytest.approx([1.8, 1.9, 2.0, 2.1, 2.2])
@@ -658,6 +687,7 @@ def test_training_curves(charrnn, tmp_path, text):
     assert result.code == 0, result.err
     records = records_of(result.out)
     assert list(records[0]) == documented("plot")
+    assert all(type(one[name]) is int for one in records for name in ("step", "characters"))
     metrics = [
         json.loads(line)
         for line in (tmp_path / "runs" / "one" / "metrics.jsonl").read_text().splitlines()
@@ -673,6 +703,11 @@ def test_training_curves(charrnn, tmp_path, text):
     both = charrnn("plot", "runs/one", "runs/two", "--x", "characters", "--format", "table")
     assert "a runs/one   b runs/two" in both.out
     assert "characters read" in both.out
+    (tmp_path / "bytes.txt").write_text(text.read_text())
+    made = charrnn("train", "bytes.txt", "--unit", "byte", "-o", "raw", *TINY_RUN[2:], "--steps", 6)
+    assert made.code == 0, made.err
+    mixed = charrnn("plot", "raw", "builtin", "--x", "epochs", "--format", "table")
+    assert "a raw   b builtin" in mixed.out
     newest = charrnn("plot", "--format", "tsv")
     assert rows_of(newest.out)[0]["run"] == "runs/two"
     (tmp_path / "runs" / "one" / "metrics.jsonl").unlink()

@@ -50,6 +50,8 @@ class Screen(io.StringIO):
         self.rows, self.is_continued = [[]], [False]
         self.row = self.column = 0
         self.wraps = self.shows_cursor = True
+        self.n_kept = 0
+        """Copies above the screen of what was erased from its first line on, as by tmux."""
         self.colours = set()
 
     def write(self, text):
@@ -67,7 +69,13 @@ class Screen(io.StringIO):
                 self.row = max(top, self.row - int(parameter))
             elif command == "J":
                 assert parameter == ""
+                top = max(0, len(self.rows) - self.height)
+                if (self.row, self.column) == (top, 0) and any(self.rows[self.row :]):
+                    self.n_kept += 1
                 del self.rows[self.row + 1 :], self.is_continued[self.row + 1 :]
+                del self.rows[self.row][self.column :]
+            elif command == "K":
+                assert parameter == ""
                 del self.rows[self.row][self.column :]
             elif command == "m":
                 self.colours.add(parameter)
@@ -325,6 +333,21 @@ def test_a_resize_in_mid_run_leaves_one_panel(reflows, widths):
             assert lines[begin - 1] == ""
             assert lines[begin:] == shown(width, *RUNNING), lines
             assert sum("%  ━" in line for line in lines) == 1
+
+
+def test_a_panel_at_the_top_of_the_screen_leaves_no_copies():
+    screen = Screen(80, 24)
+    console = console_of(screen)
+    with TrainingDisplay(console=console) as display:
+        for event in RUNNING:
+            display.show(event)
+        screen.rows, screen.is_continued, screen.row, screen.column = [[]], [False], 0, 0
+        for width in (80, 40, 120):
+            screen.resize(width, 24)
+            console.size = (width, 24)
+            draw(console)
+            assert screen.lines[1:] == shown(width, *RUNNING)
+        assert screen.n_kept == 0
 
 
 def test_characters_that_are_wider_than_expected_do_no_harm():

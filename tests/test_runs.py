@@ -464,6 +464,15 @@ def test_a_folder_that_is_not_there_is_not_an_empty_one(here):
         list_runs(Path("nothing"))
 
 
+def test_a_run_that_has_no_model_yet_says_when_it_will(here):
+    run = new_run("play", out=here / "new")
+    with pytest.raises(ModelFileError, match="saves one at its first evaluation"):
+        find_model(run.path)
+    run.release()
+    with pytest.raises(ModelFileError, match="check the path"):
+        find_model(run.path)
+
+
 @pytest.mark.parametrize(
     ("given", "hint"),
     [

@@ -77,8 +77,10 @@ def compare(
             why = f"{first} was trained {kinds[0]}, {second} {kinds[1]}"
         say(f"ends of texts are {options.ends(eos)}: {why}")
     scorers = [
-        options.make_scorer(model, eos=eos, on_unknown=on_unknown, context=text_before)
-        for model in models
+        options.make_scorer(
+            model, eos=eos, on_unknown=on_unknown, context=text_before, is_first=number == 0
+        )
+        for number, model in enumerate(models)
     ]
     documents = list(given.documents(models[0].saved.vocabulary.unit))
     where = places(texts, given)

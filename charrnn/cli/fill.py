@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -12,9 +12,6 @@ from charrnn.cli.options import option, with_settings
 from charrnn.cli.score import check_files, places
 from charrnn.config import DecodingErrors, OnUnknown, SamplingConfig, fresh_seed
 from charrnn.errors import ConfigError, UnknownCharacterError
-
-if TYPE_CHECKING:
-    from charrnn.sampling.fill import Filling
 
 TOP = 5
 
@@ -41,7 +38,8 @@ def fill(
         "What to fill",
         None,
         "--file",
-        "Fill each line of this file; - is standard input.",
+        "Fill each line of this file, and leave lines without gaps as they are; - is standard "
+        "input.",
         metavar="FILE",
         parser=options.path_name,
         show_default="standard input, unless there are texts",
@@ -112,16 +110,26 @@ def fill(
     from charrnn.display.fill import FillDisplay
     from charrnn.display.terminal import say
     from charrnn.model import BEAM
+    from charrnn.normalize import normalize
+    from charrnn.sampling.fill import Filling
+    from charrnn.storage.model_file import require_both_sides
 
     read = options.Reading(escapes=escapes, encoding=encoding, errors=errors)
-    given = options.Input(texts, file, whole=False, read=read)
+    given = options.Input(texts, file, whole=False, read=read, verb="fill")
     check_files("", given.file)
     loaded = options.open_model(model, bidirectional=True)
+    require_both_sides(loaded.saved)  # before any line goes out
     where = places(texts, given)
     if num is not None:
         say(f"seed {seed}")
     shown = FillDisplay(options.format_or_default(output_format), is_random=num is not None)
+    has_gap = False
     for number, one in enumerate(given.documents(loaded.saved.vocabulary.unit), 1):
+        if gap and gap not in one.name and number > len(texts or ()):
+            whole = normalize(one.name, loaded.saved.text.normalize)
+            shown.add(number, [Filling(whole, (), (), 0.0)])
+            continue
+        has_gap = True
         try:
             found: list[Filling] = loaded.fill(
                 one.name,
@@ -134,7 +142,14 @@ def fill(
                 **settings,
             )
         except (ConfigError, UnknownCharacterError) as error:
-            if number == 1 or getattr(error, "field", None):
+            if number == 1 and given.hint():
+                say(given.hint())
+            if where(number) == "the text" or getattr(error, "field", None):
                 raise
             raise type(error)(f"{where(number)}: {error}") from error
         shown.add(number, found)
+    if not has_gap:
+        raise ConfigError(
+            f"{options.file_name(given.file)} has no gap: write {gap} for each missing character, "
+            "or choose another mark (--gap)"
+        )

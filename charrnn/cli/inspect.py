@@ -10,7 +10,7 @@ import typer
 import charrnn.cli.options as options
 import charrnn.cli.views as views
 from charrnn.cli.options import option, with_settings
-from charrnn.cli.pictures import FORCE, OUT, check_picture
+from charrnn.cli.pictures import FORCE, OUT, check_picture, say_written
 from charrnn.config import DecodingErrors, Feature, Gate, SamplingConfig
 from charrnn.errors import ConfigError
 
@@ -208,6 +208,7 @@ def inspect(
         views.show_find(name, loaded, given, find, where, form, out)
     else:
         views.show_unit(name, loaded, given, gate, where, form, out)
+    say_written(out)
 
 
 def _one_view(given: dict[str, bool]) -> str:

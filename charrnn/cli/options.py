@@ -261,13 +261,24 @@ def choose_device(name: str, *, rows: int, chars: float) -> str:
 
 
 def make_scorer(
-    model: CharModel, *, eos: bool | None, on_unknown: OnUnknown, context: str, device: str = "cpu"
+    model: CharModel,
+    *,
+    eos: bool | None,
+    on_unknown: OnUnknown,
+    context: str,
+    device: str = "cpu",
+    is_first: bool = True,
 ) -> Scorer:
-    """Return the rules to score by; say on stderr whether ends count when nobody asked."""
+    """Return the rules to score by; say on stderr whether ends count when nobody asked.
+
+    Of two models that are compared, only the first says what holds for both.
+    """
     from charrnn.display.terminal import say
 
     scorer = model.scorer(eos=eos, on_unknown=on_unknown, context=context, device=device)
     if model.saved.config.bidirectional:
+        if not is_first:
+            return scorer
         say(
             "the model reads from both sides: figures are pseudo-log-likelihoods, the sum over "
             "characters each given all the others"
@@ -422,11 +433,17 @@ class Input:
     Without any, lines are read from standard input unless it is a terminal.
 
     Raises:
-        ConfigError: there is nothing to score, or `--whole` has texts beside it.
+        ConfigError: there is nothing to read, or `--whole` has texts beside it.
     """
 
     def __init__(
-        self, texts: Iterable[str] | None, file: Path | None, *, whole: bool, read: Reading
+        self,
+        texts: Iterable[str] | None,
+        file: Path | None,
+        *,
+        whole: bool,
+        read: Reading,
+        verb: Literal["score", "fill"] = "score",
     ) -> None:
         """Wait for the first text: that there is none is told before a model is loaded."""
         self._given = list(texts or ())
@@ -438,16 +455,17 @@ class Input:
             file = STDIN
         self.file = file
         self.whole = whole
+        self._done = {"score": "scored", "fill": "filled"}[verb]
         self._read = read
         lines = iter(()) if file is None or whole else read.lines(file)
         self._texts = itertools.chain(map(read.argument, self._given), lines)
         if not whole or file is None:
             first = next(self._texts, None)
             if first is None and is_named and file is not None:
-                raise ConfigError(f"{file_name(file)} is empty: it has no lines to score")
+                raise ConfigError(f"{file_name(file)} is empty: it has no lines to {verb}")
             if first is None:
                 raise ConfigError(
-                    "nothing to score: give texts as arguments, --file, or lines on stdin"
+                    f"nothing to {verb}: give texts as arguments, --file, or lines on stdin"
                 )
             self._texts = itertools.chain([first], self._texts)
 
@@ -473,4 +491,4 @@ class Input:
             pasted([first]),
             "a model is named with -m" if is_model else "a file by --file",
         )
-        return f"{name} is scored as a text; {other} {name}"
+        return f"{name} is {self._done} as a text; {other} {name}"

@@ -70,7 +70,7 @@ def check_picture(out: Path | None, *, force: bool, only_page: bool = False) -> 
 
 
 def write_picture(chart: Chart, out: Path, model: str) -> None:
-    """Draw a chart into a file, and say so.
+    """Draw a chart into a file; before the report, whose reader may leave early (`| head`).
 
     Raises:
         StorageError: the file cannot be written.
@@ -78,7 +78,6 @@ def write_picture(chart: Chart, out: Path, model: str) -> None:
     import io
 
     from charrnn.display import pictures
-    from charrnn.display.terminal import say
     from charrnn.storage.atomic import atomic_writer
 
     kind = out.suffix.removeprefix(".").lower()
@@ -90,4 +89,11 @@ def write_picture(chart: Chart, out: Path, model: str) -> None:
         data = page.encode("utf-8", "replace")
     with atomic_writer(out, follow_links=True) as file:
         file.write(data)
-    say(f"{'page' if kind == 'html' else 'picture'} {out}")
+
+
+def say_written(out: Path | None) -> None:
+    """Say after the report that there is a picture or page; nothing without one."""
+    from charrnn.display.terminal import say
+
+    if out is not None:
+        say(f"{'page' if out.suffix.lower() == '.html' else 'picture'} {out}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 import charrnn.cli.options as options
-from charrnn.cli.pictures import FORCE, OUT, check_picture, write_picture
+from charrnn.cli.pictures import FORCE, OUT, check_picture, say_written, write_picture
 from charrnn.config import CurveAxis
 from charrnn.errors import ConfigError
 
@@ -49,9 +49,10 @@ def plot(
     curves = [training_curve(path) for path in given]
     form = options.format_or_default(output_format)
     chart = curves_chart(curves, axis)
+    if out is not None:
+        write_picture(chart, out, ", ".join(run.name for run in curves))
     if form == "table":
         show_chart(chart)
     else:
         show_records(curves, form)
-    if out is not None:
-        write_picture(chart, out, ", ".join(run.name for run in curves))
+    say_written(out)

@@ -96,10 +96,10 @@ def show_unit(
     values_N = values.mean(axis=1) if pick is None else values[pick]
     levels_N = mine.mean(axis=1) if pick is None else mine[pick]
     title = one.named(members=config.members, layers=config.num_layers)
-    display.show_unit(shown.text, values_N.tolist(), levels_N.tolist(), one, title, form)
     if out is not None:
         start = {"signal": signal, "member": m, "layer": k, "unit": unit}
         _write_page(out, name, model, shown, found, start)
+    display.show_unit(shown.text, values_N.tolist(), levels_N.tolist(), one, title, form)
 
 
 def show_find(
@@ -128,6 +128,10 @@ def show_find(
         if where.layer in (None, one.layer) and where.member in (None, one.member)
     ][:FOUND]
     mine = levels(values, signal)
+    if out is not None:
+        first = best[0]
+        start = {"signal": signal, "member": first.member, "layer": first.layer, "unit": first.unit}
+        _write_page(out, name, model, shown, found, start, best)
     display.show_found(
         shown.text,
         feature,
@@ -143,10 +147,6 @@ def show_find(
         ],
         form,
     )
-    if out is not None:
-        first = best[0]
-        start = {"signal": signal, "member": first.member, "layer": first.layer, "unit": first.unit}
-        _write_page(out, name, model, shown, found, start, best)
 
 
 def _write_page(
@@ -198,7 +198,6 @@ def _write_page(
         model=name,
     )
     write_text_atomically(out, page, follow_links=True)
-    say(f"page {out}")
 
 
 def show_flow(
@@ -212,6 +211,7 @@ def show_flow(
 ) -> None:
     """Show how gradients fade with distance."""
     from charrnn.display import inspect as display
+    from charrnn.display.format import counted
 
     read = {
         name: _read(model, text, MOST_SEARCHED, quietly=number > 0)
@@ -219,8 +219,9 @@ def show_flow(
     }
     for one in read.values():
         if len(one.ids) <= distance:
+            length = counted(len(one.text), "character")
             raise ConfigError(
-                f"has {len(one.text):,} characters, too few for distances up to {distance:,}: give "
+                f"has {length}, too few for distances up to {distance:,}: give "
                 "a longer text, or a smaller --distance",
                 field="text",
             )
@@ -240,9 +241,9 @@ def show_flow(
         )
         for name, model in models.items()
     }
-    display.show_flow(flows, form)
     if out is not None:
         write_picture(display.flow_chart(flows), out, ", ".join(flows))
+    display.show_flow(flows, form)
 
 
 def show_embeddings(
@@ -253,9 +254,9 @@ def show_embeddings(
     from charrnn.inspection.embeddings import embeddings
 
     found = embeddings(model.saved, where.member or 0, NEIGHBOURS)
-    display.show_embeddings(found, form)
     if out is not None:
         write_picture(display.embeddings_chart(found), out, name)
+    display.show_embeddings(found, form)
 
 
 def show_next(
@@ -278,6 +279,6 @@ def show_next(
         if getattr(config, field) != getattr(SamplingConfig, field)
     }
     chart = display.next_chart(found, text, display.rules_of(changed))
-    display.show_next(found, chart, form)
     if out is not None:
         write_picture(chart, out, name)
+    display.show_next(found, chart, form)

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from charrnn.display.format import can_show
 from charrnn.display.terminal import visible
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -81,6 +82,13 @@ class Bars:
 Chart = Curves | Scatter | Bars
 
 
+_IN_ASCII = {
+    **dict.fromkeys(map(chr, range(0x2801, 0x2900)), "*"),
+    **dict(zip("│┤└─┬┌┐┘█▉▊▋▌▍▎▏–→↑∂−␣", "|++-++++#=======->^d-_", strict=True)),
+}
+"""What stands for the characters of a chart in a terminal that lacks them."""
+
+
 def show_chart(chart: Chart, console: Console | None = None) -> None:
     """Print a chart as wide as the terminal, up to `MAX_COLUMNS`."""
     console = console or Console(highlight=False)
@@ -89,6 +97,10 @@ def show_chart(chart: Chart, console: Console | None = None) -> None:
     console.print(Text(chart.title, style="bold"), soft_wrap=True)
     for line in lines(chart, width):  # type: ignore[operator]
         line.rstrip()
+        if not can_show(line.plain, console.encoding):
+            line.plain = "".join(
+                c if can_show(c, console.encoding) else _IN_ASCII.get(c, c) for c in line.plain
+            )
         console.print(line, soft_wrap=True)
 
 

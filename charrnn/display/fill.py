@@ -44,6 +44,9 @@ class FillDisplay:
             return
         if number > 1:
             Console(highlight=False).print()
+        if not found[0].gaps:
+            Console(highlight=False, soft_wrap=True).print(_marked(found[0]))
+            return
         table = new_table(
             "drawn" if self._is_random else "filled", "probability", "logprob\n(nats)"
         )

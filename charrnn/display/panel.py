@@ -213,6 +213,9 @@ class _Sequence(Control):
 
 ERASE = "\r\x1b[J"
 """From the beginning of the cursor's line to the end of the screen."""
+ERASE_LINE, ERASE_REST = "\x1b[K", "\x1b[J"
+"""A panel that is only drawn anew is erased line by line as it is written, and below from its last
+line on: erased at once, from the first line of the screen, tmux keeps a copy above the screen."""
 BEGIN, END = "\x1b[?25l\x1b[?7l", "\x1b[?7h"
 """Around the panel: no cursor, and a line that a terminal finds wider than we do stays one."""
 LEAVE = f"{ERASE}{END}\x1b[?25h"
@@ -284,7 +287,10 @@ class LivePanel(RenderHook):
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         """Write what is printed in place of the panel, and the panel below it."""
-        return [_Sequence(ERASE), *renderables, self] if self.is_in_front else renderables
+        if not self.is_in_front:
+            return renderables
+        is_drawing = all(isinstance(one, Control) for one in renderables)
+        return [_Sequence("\r" if is_drawing else ERASE), *renderables, self]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Write the lines, and go back to the beginning of the first."""
@@ -293,7 +299,10 @@ class LivePanel(RenderHook):
         for n, row in enumerate(rows):
             if n:
                 yield Segment.line()
+            yield _Sequence(ERASE_REST if n == len(rows) - 1 else ERASE_LINE).segment
             yield from row.render(console)
+        if not rows:
+            yield _Sequence(ERASE_REST).segment
         yield _Sequence("\r" + f"\x1b[{len(rows) - 1}A" * (len(rows) > 1) + END)
 
     @property

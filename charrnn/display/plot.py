@@ -41,6 +41,12 @@ def curves_chart(runs: Sequence[RunCurve], axis: CurveAxis | None) -> Curves:
             )
     units = {run.unit for run in runs}
     is_mixed = len(units) > 1
+    for run in runs:
+        if is_mixed and not _has(run, "bits_per_char"):
+            raise ConfigError(
+                f"{run.name} has no record of its bits per character, and a run in bytes cannot be "
+                "drawn beside runs in characters without: draw it alone"
+            )
     texts = {"time": duration, "characters": count, "epochs": lambda x: f"{x:.6g}"}
     series = []
     for number, run in enumerate(runs):

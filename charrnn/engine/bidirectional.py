@@ -5,8 +5,9 @@ Shapes: B texts, T characters, V ids.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ STRETCH = 64
 AHEAD = 64
 """Characters behind them that are read first. More than a window of training would be longer than
 anything the network has learned to read."""
+ROWS = 256
+"""Texts of which a stretch is read together."""
 
 
 class BidirectionalEngine:
@@ -60,6 +63,24 @@ class BidirectionalEngine:
         inputs_BT[:, 1:] = ids_BT[:, :0:-1]
         logits_BTV = self.backwards.run(inputs_BT, self.backwards.initial_state(B))
         return logits_BTV[:, ::-1][:, :n]
+
+    def from_right_at(self, ids_BT: NDArray[Any], places: Sequence[int]) -> Iterator[Array]:
+        """Yield the same at a few places of long texts, `[B, V]` at each, read in stretches.
+
+        A stretch is read when its first place is asked for; others are not read at all.
+
+        Args:
+            ids_BT: of texts of one length.
+            places: in ascending order.
+        """
+        for start, inside in groupby(places, lambda place: place - place % STRETCH):
+            stretch_BT = ids_BT[:, start : start + STRETCH + AHEAD]
+            columns = [place - start for place in inside]
+            read = [
+                self.from_right(stretch_BT[row : row + ROWS], STRETCH)[:, columns]
+                for row in range(0, len(ids_BT), ROWS)
+            ]
+            yield from np.moveaxis(np.concatenate(read), 1, 0)
 
     def from_right_of_long(self, ids_BT: NDArray[Any], ahead_BA: NDArray[Any]) -> Array:
         """Return the same for a part of long texts, `[B, T, V]`, read in stretches of `STRETCH`.

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from charrnn.config import OnUnknown, SamplingConfig, shown
 from charrnn.engine.bidirectional import BidirectionalEngine
 from charrnn.engine.cells import Array
-from charrnn.engine.network import State, log_softmax, require_finite
+from charrnn.engine.network import Engine, State, log_softmax, require_finite
 from charrnn.errors import ConfigError
 from charrnn.normalize import normalize
 from charrnn.rng import stream_keys, uniforms
@@ -43,7 +44,9 @@ from charrnn.vocab import (
 )
 
 CHUNK = 256
-"""Characters read at a time between two gaps."""
+"""Characters read at a time between two gaps, at most."""
+READ = 1 << 14
+"""The same of all fillings together."""
 SWEEPS = 20
 """Times that Gibbs sampling draws every place anew."""
 Places = NDArray[np.int64]
@@ -100,14 +103,16 @@ class GapText:
                 f"{shown(text)} has nothing but gaps: give a text around them, or write one with a "
                 "model that is not bidirectional"
             )
+        # a known character in place of each mark, so that the positions in a message are right
+        known = "".join(saved.vocabulary.characters[:1]) * len(mark)
+        encode_known(saved.vocabulary, known.join(self.parts), on_unknown, what="the text")
         ids: list[int] = []
         places = []
         for k, part in enumerate(self.parts):
             if k:
                 places.append(len(ids))
                 ids.append(UNK_ID)
-            what = encode_known(saved.vocabulary, part, on_unknown, what="the text")
-            ids += what.ids.tolist()
+            ids += encode_known(saved.vocabulary, part, on_unknown).ids.tolist()
         self.ids_T = np.array(ids, np.int64)
         """UNK at the places."""
         self.places_G: Places = np.array(places)
@@ -164,7 +169,7 @@ class Filler:
         beam = max(top, beam)
         logprobs_B = np.zeros(1)
         values_BG = np.zeros((1, 0), np.int64)
-        for logits_BV, reader in self._places(text):
+        for logits_BV, reader in self._places(text, self._begin(text)):
             totals_BV = logprobs_B[:, None] + self._log_distribution(logits_BV, values_BG, text)
             flat = totals_BV.reshape(-1)
             order = np.argsort(-flat, kind="stable")[:beam]
@@ -202,14 +207,15 @@ class Filler:
             n_drawn += 1
             return picker.pick_rows(logits_BV, temperature_B1, uniform_B1)
 
+        begin = self._begin(text)
         values_BG = np.zeros((num, 0), np.int64)
-        for logits_BV, reader in self._places(text, num):
+        for logits_BV, reader in self._places(text, begin, num):
             chosen = pick(np.where(self._allowed(values_BG, text), logits_BV, -np.inf))
             values_BG = np.column_stack([values_BG, chosen])
             reader.follow(np.arange(num), chosen)
         if len(text.places_G) > 1:
             for _ in range(sweeps):
-                for g, (logits_BV, reader) in enumerate(self._places(text, num, values_BG)):
+                for g, (logits_BV, reader) in enumerate(self._places(text, begin, num, values_BG)):
                     allowed_BV = self._allowed_again(values_BG, g, text)
                     values_BG[:, g] = pick(np.where(allowed_BV, logits_BV, -np.inf))
                     reader.follow(np.arange(num), values_BG[:, g])
@@ -220,19 +226,27 @@ class Filler:
         """Return the log-probabilities `[B]` of fillings in nats."""
         rows = np.arange(len(values_BG))
         sums_B = np.zeros(len(values_BG))
-        for g, (logits_BV, reader) in enumerate(self._places(text, len(values_BG))):
+        places = self._places(text, self._begin(text), len(values_BG))
+        for g, (logits_BV, reader) in enumerate(places):
             chosen = values_BG[:, g]
             sums_B += self._log_distribution(logits_BV, values_BG[:, :g], text)[rows, chosen]
             reader.follow(rows, chosen)
         return sums_B
 
+    def _begin(self, text: GapText) -> _Reader:
+        """Return a reader that has read the text before its first place."""
+        begin = _Reader(self._engine.forwards, text)
+        begin.read_to(int(text.places_G[0]))
+        return begin
+
     def _places(
-        self, text: GapText, n: int = 1, values_BG: Places | None = None
+        self, text: GapText, begin: _Reader, n: int = 1, values_BG: Places | None = None
     ) -> Iterator[tuple[Array, _Reader]]:
         """Yield the logits at each place `[B, V]`, and the reader, which has to follow the choice.
 
         Args:
             text: with gaps.
+            begin: has read the text before the first.
             n: fillings to begin with.
             values_BG: what stands in the places to the right; by default UNK.
         """
@@ -240,10 +254,11 @@ class Filler:
         if values_BG is not None:
             filled_BT = np.repeat(filled_BT, len(values_BG), axis=0)
             filled_BT[:, text.places_G] = values_BG
-        right_BGV = self._engine.from_right_of_long(filled_BT, filled_BT[:, :0])[:, text.places_G]
-        reader = _Reader(self._engine, text, n)
-        for g, place in enumerate(text.places_G.tolist()):
-            logits_BV = reader.read_to(place) + right_BGV[:, g]
+        places = text.places_G.tolist()
+        reader = begin.copies(n)
+        right = self._engine.from_right_at(filled_BT, places)
+        for place, right_BV in zip(places, right, strict=True):
+            logits_BV = reader.read_to(place) + right_BV
             require_finite(logits_BV)
             yield logits_BV, reader
 
@@ -264,41 +279,55 @@ class Filler:
         """Return which ids may replace the one in place g; see `_allowed`."""
         if self._vocabulary.unit == "char":
             return self._characters_1V
-        allowed_BV = np.zeros((len(values_BG), len(self._vocabulary)), np.bool_)
         run_G = text.run_of(g)
-        for row, values_G in zip(allowed_BV, values_BG, strict=True):
-            filled = bytearray((values_G[run_G] - FIRST_CHARACTER_ID).tolist())
+        runs_BG = values_BG[:, run_G].copy()
+        runs_BG[:, g - run_G.start] = FIRST_CHARACTER_ID
+        runs, which_B = np.unique(runs_BG, axis=0, return_inverse=True)
+        allowed = np.zeros((len(runs), len(self._vocabulary)), np.bool_)
+        for row, run in zip(allowed, runs - FIRST_CHARACTER_ID, strict=True):
+            filled = bytearray(run.tolist())
             for byte in range(256):
                 filled[g - run_G.start] = byte
                 row[FIRST_CHARACTER_ID + byte] = is_utf8(filled)
-        return allowed_BV
+        return allowed[which_B.reshape(-1)]
 
 
 class _Reader:
     """Reads several fillings of a text from left to right."""
 
-    def __init__(self, engine: BidirectionalEngine, text: GapText, n: int) -> None:
-        self._engine = engine.forwards
+    def __init__(self, engine: Engine, text: GapText) -> None:
+        self._engine = engine
         self._ids_T = text.ids_T
-        self._state: State = self._engine.initial_state(n)
+        self._state: State = engine.initial_state(1)
         self._position = 0
-        self._next_B = np.full(n, EOS_ID, np.int64)
-        """Not read yet."""
+        self._next_B: Places | None = np.array([EOS_ID])
+        """Not read yet; None where all is read."""
+        self._logits_BV: Array = np.empty((1, 0))
+
+    def copies(self, n: int) -> _Reader:
+        """Return a reader of `n` fillings from the one that this has read."""
+        other = copy(self)
+        other._state = self._engine.copy_state(self._state, np.zeros(n, np.int64))
+        other._logits_BV = np.repeat(self._logits_BV, n, axis=0)
+        return other
 
     def read_to(self, place: int) -> Array:
         """Return the logits at a place `[B, V]`."""
-        known = self._ids_T[self._position : place]
-        ids_BT = np.empty((len(self._next_B), 1 + len(known)), np.int64)
-        ids_BT[:, 0] = self._next_B
-        ids_BT[:, 1:] = known
-        for start in range(0, ids_BT.shape[1], CHUNK):
-            logits_BTV = self._engine.run(ids_BT[:, start : start + CHUNK], self._state)
-        self._position = place
-        return logits_BTV[:, -1]
+        if self._next_B is not None:
+            known = self._ids_T[self._position : place]
+            ids_BT = np.empty((len(self._next_B), 1 + len(known)), np.int64)
+            ids_BT[:, 0] = self._next_B
+            ids_BT[:, 1:] = known
+            chunk = min(CHUNK, max(1, READ // len(ids_BT)))
+            for start in range(0, ids_BT.shape[1], chunk):
+                logits_BTV = self._engine.run(ids_BT[:, start : start + chunk], self._state)
+            self._logits_BV = logits_BTV[:, -1]
+            self._position, self._next_B = place, None
+        return self._logits_BV
 
     def follow(self, rows: Places, chosen_B: Places) -> None:
         """Continue from some of the fillings, with these ids at the place."""
-        if len(rows) != len(self._next_B) or (rows != np.arange(len(rows))).any():
+        if len(rows) != len(self._logits_BV) or (rows != np.arange(len(rows))).any():
             self._state = self._engine.copy_state(self._state, rows)
         self._next_B = chosen_B.astype(np.int64)
         self._position += 1

@@ -107,7 +107,7 @@ class Adapter:
         Raises:
             ConfigError: the model is bidirectional.
         """
-        require_one_way(saved)
+        require_one_way(saved, "learn from what it has read")
         self._scorer = scorer
         self._config = config or AdaptationConfig()
         self._mixer = mixer

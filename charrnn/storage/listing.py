@@ -106,9 +106,9 @@ def _summary(run: RunDirectory) -> RunSummary:
 class CurvePoint(NamedTuple):
     """One evaluation of a run; what is not known of it is None."""
 
-    step: float | None
+    step: int | None
     epoch: float | None
-    characters: float | None
+    characters: int | None
     """Units of the training text read so far, all epochs together."""
     elapsed_s: float | None
     train_loss_nats: float | None
@@ -157,9 +157,14 @@ def training_curve(given: Path) -> RunCurve:
     n_train = _real(corpus.get("n_train")) if isinstance(corpus, dict) else None
     points = []
     for row in rows:
-        values = {name: _real(row.get(name)) for name in CurvePoint._fields}
+        values: dict[str, Any] = {name: _real(row.get(name)) for name in CurvePoint._fields}
         if values["epoch"] is not None and n_train is not None:
             values["characters"] = values["epoch"] * n_train
+        in_chars = row.get("unit", training.get("unit", "char")) == "char"
+        if values["bits_per_char"] is None and in_chars and values["val_loss_nats"] is not None:
+            values["bits_per_char"] = values["val_loss_nats"] / math.log(2)
+        for name in ("step", "characters"):
+            values[name] = None if values[name] is None else round(values[name])
         points.append(CurvePoint(**values))
     in_bytes = any(row.get("unit") == "byte" for row in rows) or training.get("unit") == "byte"
     return RunCurve(str(given), "byte" if in_bytes else "char", tuple(points))

@@ -69,8 +69,12 @@ class SavedModel(ModelRecord):
     """Arrays by name, with the shapes of `config.weight_shapes()`."""
 
 
-def require_one_way(saved: SavedModel) -> None:
+def require_one_way(saved: SavedModel, task: str = "write from left to right") -> None:
     """Refuse a model that cannot write.
+
+    Args:
+        saved: the model.
+        task: what it cannot do.
 
     Raises:
         ConfigError: it is bidirectional.
@@ -78,8 +82,21 @@ def require_one_way(saved: SavedModel) -> None:
     if saved.config.bidirectional:
         raise ConfigError(
             "the model is bidirectional, and predicts each character from both sides, so it cannot "
-            "write from left to right: fill gaps with it (charrnn fill), or train one without "
+            f"{task}: fill gaps with it (charrnn fill), or train one without "
             "--bidirectional"
+        )
+
+
+def require_both_sides(saved: SavedModel) -> None:
+    """Refuse a model that cannot fill gaps.
+
+    Raises:
+        ConfigError: it reads from left to right only.
+    """
+    if not saved.config.bidirectional:
+        raise ConfigError(
+            "the model reads from left to right only, and a gap is filled from both sides: "
+            "train one with --bidirectional"
         )
 
 

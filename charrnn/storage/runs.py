@@ -417,6 +417,8 @@ def find_model(
 
 def _model_hint(given: Path, root: Path) -> str:
     """Return what may be meant by a path that has no model."""
+    if given.is_dir() and RunDirectory(given).is_running:
+        return "the run saves one at its first evaluation"
     with contextlib.suppress(OSError, ValueError):
         folders = [given, given / DEFAULT_ROOT] if given.is_dir() else []
         for folder in folders:

@@ -414,8 +414,8 @@ def _decided_by(initial: SavedModel, given: Mapping[str, Any]) -> dict[str, Any]
     text = {"unit": initial.vocabulary.unit, "normalize": initial.text.normalize}
     for name, value in {**shape, **text}.items():
         if given.get(name, value) != value:
-            raise ConfigError(
-                f"must be {value}, as in the model to begin from, got {given[name]}: leave it out",
-                field=name,
-            )
+            wrong = f"must be {value}, as in the model to begin from, got {given[name]}"
+            if isinstance(value, bool):
+                wrong = "contradicts the model to begin from"
+            raise ConfigError(f"{wrong}: leave it out", field=name)
     return {**shape, **text}

@@ -108,7 +108,7 @@ complete -c charrnn -n '__fish_seen_subcommand_from score' -l html -r -d 'Also w
 complete -c charrnn -n '__fish_seen_subcommand_from score' -l help -s h -d 'Show what the command does and its options, and stop'
 complete -c charrnn -n '__fish_seen_subcommand_from fill' -f
 complete -c charrnn -n '__fish_seen_subcommand_from fill' -l model -s m -r -d 'Model file or run directory'
-complete -c charrnn -n '__fish_seen_subcommand_from fill' -l file -r -d 'Fill each line of this file'
+complete -c charrnn -n '__fish_seen_subcommand_from fill' -l file -r -d 'Fill each line of this file, and leave lines without gaps as they are'
 complete -c charrnn -n '__fish_seen_subcommand_from fill' -l gap -x -d 'What stands for a missing character, in a byte model for a byte'
 complete -c charrnn -n '__fish_seen_subcommand_from fill' -l on-unknown -x -a 'unk skip error' -d 'Characters the model has never seen'
 complete -c charrnn -n '__fish_seen_subcommand_from fill' -l encoding -x -d 'Encoding of the files'
