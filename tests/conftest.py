@@ -23,6 +23,7 @@ import pytest
 import reference
 import texts
 from hypothesis import HealthCheck, settings
+from rich.style import Style
 
 from charrnn.config import ModelConfig
 from charrnn.storage.model_file import SavedModel, save_model
@@ -102,6 +103,13 @@ class Result:
         assert said[0].startswith("charrnn: ")
         for fragment in fragments:
             assert fragment in said[0] or fragment.replace("/", os.sep) in said[0], self.err
+
+
+@pytest.fixture(autouse=True)
+def fresh_styles():
+    """A style keeps the codes of the first terminal that it was shown on: forget them."""
+    Style.parse.cache_clear()
+    Style._add.cache_clear()
 
 
 @pytest.fixture

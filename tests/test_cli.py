@@ -333,7 +333,7 @@ def test_not_enough_memory(charrnn, text, monkeypatch, error):
 
 
 def test_an_internal_error_is_one_line_too(charrnn, monkeypatch):
-    def fail(path):
+    def fail(path, **_):
         raise ValueError("axes\ndon't match")
 
     monkeypatch.setattr("charrnn.api.load", fail)

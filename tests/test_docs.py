@@ -17,7 +17,6 @@ from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
-from rich.style import Style
 from test_train_display import EVALUATED, STARTED
 
 from charrnn import events
@@ -209,8 +208,6 @@ def written(drawing):
 
 def run(charrnn, pictures, picture):
     """What the command of a picture writes on a terminal."""
-    Style.parse.cache_clear()  # a style keeps the codes of the first terminal that it was shown on
-    Style._add.cache_clear()
     return charrnn(
         *shlex.split(picture.command)[1:],
         terminals=("stdout", "stderr"), COLUMNS=str(picture.columns), **pictures.COLOURS,

@@ -101,7 +101,11 @@ VALUES = {
     "--beam": mostly(SMALL, EXTREME),
     "--next": TEXTS,
     **dict.fromkeys(
-        ("--text", "--file", "--held-out", "--prompt-file", "--prompts", "--check-novelty"), FILE
+        (
+            *("--text", "--file", "--from", "--held-out"),
+            *("--prompt-file", "--prompts", "--check-novelty"),
+        ),
+        FILE,
     ),
 }
 """What is given to an option; to others, numbers and choices that follow from their types."""

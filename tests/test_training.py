@@ -1131,9 +1131,9 @@ def test_the_device_asked_for_is_used(prepare, device):
     used = set()
     real = trainer._learner.network.forward
 
-    def forward(ids, state):
+    def forward(ids, *others):
         used.add(ids.device.type)
-        return real(ids, state)
+        return real(ids, *others)
 
     trainer._learner.network.forward = forward
     trainer.stop_requested = False
