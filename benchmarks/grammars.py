@@ -24,7 +24,7 @@ from charrnn.config import Cell
 from charrnn.scoring.score import Score
 
 REBER_RATE = 5e-3
-CELLS: tuple[Cell, ...] = ("lstm", "gru", "rnn")
+CELLS: tuple[Cell, ...] = ("lstm", "peephole-lstm", "gru", "gru-simple", "rnn")
 CORPORA = Path(__file__).resolve().parent.parent / "corpora"
 TRAINING_STRINGS, FRESH_STRINGS, SAMPLES = 10_000, 5_000, 1_000
 

@@ -12,6 +12,9 @@ the strings is the entropy of the paths.  That is the sum, over all states, of t
 of visits times the entropy of the choice made there; the visits solve a linear system, solved here
 in fractions.  A model that reads one string a line and predicts the end of each cannot, on
 average, spend fewer bits than that, so the figure is the floor for its loss.
+
+``--pairs`` writes pairs for ``charrnn pairs``: an embedded string, the same string with the wrong
+last letter but one, and the group, the distance between the outer letters.
 """
 
 from __future__ import annotations
@@ -20,12 +23,17 @@ import argparse
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from recipe import write_atomically
 
+GROUP_WIDTH, DISTANCES = 5, range(10, 30, 5)
+"""The groups of pairs: 10 to 14 characters from one outer symbol to the other, and so on."""
+FOLDER = Path(__file__).resolve().parent
+MOST_PAIRS = 300
+"""Strings of 25 characters and more are rare."""
 Arcs = Mapping[str, Sequence[tuple[str, str]]]
 
 REBER: Arcs = {
@@ -121,6 +129,25 @@ class Grammar:
         return self.entropy_bits() / float(self.expected_length() + 1)
 
 
+def minimal_pairs(seed: int, per_group: int) -> Iterator[tuple[str, str, str]]:
+    """``(good, bad, group)``: different embedded strings, each also with the wrong outer symbol.
+
+    The group says how far the two outer symbols are apart: ``distance-10-14`` characters.
+    """
+    grammar, rng = GRAMMARS["embedded-reber"], random.Random(f"reber/pairs/{seed}")
+    groups: dict[int, dict[str, None]] = {low: {} for low in DISTANCES}
+    while any(len(drawn) < per_group for drawn in groups.values()):
+        text = grammar.generate(rng)
+        distance = len(text) - 3
+        drawn = groups.get(distance - distance % GROUP_WIDTH, {text: None})
+        if len(drawn) < per_group:
+            drawn[text] = None
+    for low, drawn in groups.items():
+        for text in drawn:
+            other = "P" if text[1] == "T" else "T"
+            yield text, f"{text[:-2]}{other}E", f"distance-{low}-{low + GROUP_WIDTH - 1}"
+
+
 GRAMMARS = {"reber": Grammar(REBER), "embedded-reber": Grammar(embed(REBER, "TP"))}
 
 
@@ -154,8 +181,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=Path, help="file to write (default: GRAMMAR.txt beside this script)"
     )
     task.add_argument("--check", type=Path, metavar="FILE", help="count the lines it accepts")
+    task.add_argument(
+        "--pairs", type=Path, metavar="FILE", help="write minimal pairs of embedded-reber"
+    )
     task.add_argument("--entropy", action="store_true", help="print the exact entropy")
     parser.add_argument("--count", type=int, default=10_000, help="strings (default: 10000)")
+    parser.add_argument(
+        "--pairs-per-distance", type=int, default=200, help="pairs in a group (default: 200)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the strings (default: 0)")
     options = parser.parse_args(arguments)
     grammar = GRAMMARS[options.grammar]
@@ -169,15 +202,25 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.count < 1:
         parser.error("--count must be at least 1")
-    rng = random.Random(options.seed)
-    out: Path = options.out or Path(__file__).resolve().parent / f"{options.grammar}.txt"
-    data = "".join(f"{grammar.generate(rng)}\n" for _ in range(options.count)).encode("ascii")
+    if not 1 <= options.pairs_per_distance <= MOST_PAIRS:
+        parser.error(f"--pairs-per-distance must be from 1 to {MOST_PAIRS}")
+    if options.pairs and options.grammar != "embedded-reber":
+        parser.error("--pairs needs the outer symbol of embedded-reber")
+    out: Path = options.pairs or options.out or FOLDER / f"{options.grammar}.txt"
+    if options.pairs:
+        pairs = minimal_pairs(options.seed, options.pairs_per_distance)
+        lines = ["\t".join(pair) + "\n" for pair in pairs]
+    else:
+        rng = random.Random(options.seed)
+        lines = [f"{grammar.generate(rng)}\n" for _ in range(options.count)]
+    data = "".join(lines).encode("ascii")
     try:
         write_atomically(out, data)
     except OSError as error:
         print(f"reber: cannot write {out}: {error.strerror or error}.", file=sys.stderr)
         return 1
-    print(f"{out}: {options.count:,} strings, {len(data):,} bytes.")
+    what = "pairs" if options.pairs else "strings"
+    print(f"{out}: {len(lines):,} {what}, {len(data):,} bytes.")
     return 0
 
 

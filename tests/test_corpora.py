@@ -243,6 +243,22 @@ def test_entropy_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bits per character, end included: 0.538461538462\n" in capsys.readouterr().out
 
 
+def test_pairs_differ_in_the_outer_symbol_alone(tmp_path: Path) -> None:
+    grammar, file = reber.GRAMMARS["embedded-reber"], tmp_path / "pairs.tsv"
+    options = ["embedded-reber", "--pairs", str(file), "--pairs-per-distance", "20"]
+    assert reber.main(options) == 0
+    rows = [line.split("\t") for line in file.read_text().splitlines()]
+    assert len({good for good, _, _ in rows}) == len(rows) == 80
+    counts = collections.Counter(group for _, _, group in rows)
+    assert counts == {f"distance-{low}-{low + 4}": 20 for low in (10, 15, 20, 25)}
+    for good, bad, group in rows:
+        assert grammar.accepts(good)
+        assert not grammar.accepts(bad)
+        assert [k for k in range(len(good)) if good[k] != bad[k]] == [len(good) - 2]
+        low, high = map(int, group.split("-")[1:])
+        assert low <= (len(good) - 2) - 1 <= high
+
+
 # agreement --------------------------------------------------------------------------------------
 
 
@@ -838,6 +854,8 @@ def test_source_code_is_what_the_interpreter_has(tmp_path: Path) -> None:
         ("reber", ["rebus"], 2),
         ("reber", ["reber", "--count", "0"], 2),
         ("reber", ["reber", "--entropy", "--check", "x"], 2),
+        ("reber", ["reber", "--pairs", "x"], 2),
+        ("reber", ["embedded-reber", "--pairs", "x", "--pairs-per-distance", "301"], 2),
         ("reber", ["reber", "--check", "missing.txt"], 1),
         ("agreement", ["--max-distance", "-1"], 2),
         ("agreement", ["--max-distance", "0", "--pairs-per-distance", "900"], 1),
