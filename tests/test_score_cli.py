@@ -442,7 +442,8 @@ def test_bad_files(charrnn, tiny_model_path, tmp_path):
 
 def test_nuls_are_characters(score):
     out, err = score(stdin="a\0b\n")
-    assert rows_of(out)[0]["text"] == "a\0b"
+    heading, row = out.splitlines()  # by hand: before Python 3.11, csv reads none
+    assert dict(zip(heading.split("\t"), row.split("\t"), strict=True))["text"] == "a\0b"
     assert "a null character (U+0000) at position 2" in err
 
 
