@@ -403,7 +403,7 @@ def is_utf8(filled: bytes | bytearray) -> bool:
     return True
 
 
-_FOLLOWERS = {
+FOLLOWERS = {
     byte: n
     for n, low, high in ((1, 0xC2, 0xE0), (2, 0xE0, 0xF0), (3, 0xF0, 0xF5))
     for byte in range(low, high)
@@ -421,14 +421,14 @@ def may_follow(written: bytes, room: int) -> NDArray[np.bool_]:
     open_bytes: list[int] = []
     for byte in written:
         open_bytes = [*open_bytes, byte] if open_bytes else [byte]
-        if len(open_bytes) > _FOLLOWERS.get(open_bytes[0], 0):
+        if len(open_bytes) > FOLLOWERS.get(open_bytes[0], 0):
             open_bytes = []
     allowed = np.ones(FIRST_CHARACTER_ID + len(BYTES), np.bool_)
     allowed[[UNK_ID, EOS_ID, *_BANNED[_utf8_state(open_bytes)]]] = False
     if open_bytes:
-        allowed &= _FOLLOWERS[open_bytes[0]] - len(open_bytes) <= room
+        allowed &= FOLLOWERS[open_bytes[0]] - len(open_bytes) <= room
     else:
-        for byte, needed in _FOLLOWERS.items():
+        for byte, needed in FOLLOWERS.items():
             allowed[FIRST_CHARACTER_ID + byte] &= needed <= room
     return allowed
 

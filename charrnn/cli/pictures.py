@@ -38,8 +38,7 @@ def check_picture(out: Path | None, *, force: bool, only_page: bool = False) -> 
     """
     import importlib.util
 
-    from charrnn.storage.reading import require_possible
-    from charrnn.storage.runs import RunDirectory
+    from charrnn.storage.runs import require_new_file
 
     if out is None:
         if force:
@@ -52,17 +51,7 @@ def check_picture(out: Path | None, *, force: bool, only_page: bool = False) -> 
         raise ConfigError(
             f"names {out}, and a coloured text is a page: name a FILE.html", field="out"
         )
-    require_possible(out, "out")
-    if out.is_dir():
-        raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
-    if RunDirectory(out.parent).is_taken:
-        raise ConfigError(
-            f"names {out}, in the directory of a run: name a file elsewhere", field="out"
-        )
-    if out.is_file() and not force:
-        raise ConfigError(
-            f"is a file that exists, {out}: name another one, or replace it (--force)", field="out"
-        )
+    require_new_file(out, force=force)
     if not only_page and importlib.util.find_spec("matplotlib") is None:
         raise CharRNNError(
             "matplotlib is missing, which draws pictures: install it with pip install matplotlib"

@@ -14,6 +14,7 @@ import typer
 import charrnn.cli.options as options
 from charrnn.config import CorpusConfig, DecodingErrors, OnUnknown
 from charrnn.errors import ConfigError
+from charrnn.training.system import leave_cores_to_threads
 
 if TYPE_CHECKING:
     from charrnn.model import CharModel
@@ -104,9 +105,7 @@ def score(
     Logarithms are natural in logprob (nats), to base 2 in log2prob and bits.
     """
     if adapt:
-        # members, static score and mixture share the cores, a thread each; NumPy heeds it if it is
-        # not loaded yet
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        leave_cores_to_threads()
     reports = {"--per-char": per_char, "--per-word": per_word, "--sort": sort}
     others = {"--adapt": adapt, "--rows": rows is not None}
     for several in ({**reports, **others}, {**reports, "--total": only_total}):

@@ -16,7 +16,7 @@ from charrnn.export.weights import record
 from charrnn.storage.atomic import atomic_writer
 from charrnn.storage.model_file import SavedModel, require_one_way
 from charrnn.storage.reading import require_possible
-from charrnn.storage.runs import RunDirectory, slug
+from charrnn.storage.runs import require_new_file, slug
 
 
 def write_export(
@@ -66,20 +66,9 @@ def destination(
     if out is None:
         out = Path(f"{slug(name_of(saved))}.{format}")
     require_possible(out, "out")
-    if out.is_dir():
-        raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
     if out.is_file() and path is not None and os.path.samefile(out, path):
         raise ConfigError(f"names the model itself, {out}: name another file", field="out")
-    if RunDirectory(out.parent).is_taken:
-        raise ConfigError(
-            f"names {out}, in the directory of a run: name a file elsewhere", field="out"
-        )
-    if out.is_file() and not force:
-        raise ConfigError(
-            f"is a file that exists, {out}: name another one, or replace it (--force; in Python "
-            "force=True)",
-            field="out",
-        )
+    require_new_file(out, force=force)
     return out
 
 

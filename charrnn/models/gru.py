@@ -6,6 +6,7 @@ which `kept`, z, is the share of the old state that is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -72,6 +73,47 @@ def simple_gru(
     return hidden, last
 
 
+def _states(h_BH: Tensor, t: int, exact: torch.dtype, fast: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return room for the states before and after `t` characters `[t + 1, B, H]`, exact and as the
+    products want them, which may be the same; the first is `h_BH`."""
+    h_TBH = h_BH.new_empty(t + 1, *h_BH.shape, dtype=exact)
+    h_TBH[0] = h_BH
+    if fast == exact:
+        return h_TBH, h_TBH
+    fast_TBH = torch.empty_like(h_TBH, dtype=fast)
+    fast_TBH[0] = h_BH
+    return h_TBH, fast_TBH
+
+
+def _through_time(
+    factors_TBG: Tensor,
+    kept_TBH: Tensor,
+    gradients: Sequence[Tensor],
+    w_hh: Tensor,
+    dz_TBG: Tensor,
+) -> list[Tensor]:
+    """Fill `dz_TBG`, and return the gradients of the states `[B, H]`, from the last to the first.
+
+    Args:
+        factors_TBG: what the gradient of a state is multiplied by to give those of the gates.
+        kept_TBH: z, the share of the state before that is kept.
+        gradients: of the hidden states `[T, B, H]` and of the last of them.
+        w_hh: `[G·H, H]`.
+        dz_TBG: of what goes into the gates.
+    """
+    (t, b, h), fast = kept_TBH.shape, w_hh.dtype
+    from_output = [torch.zeros_like(kept_TBH[0]), *gradients[0].to(fast).unbind()]
+    backwards = product(w_hh.t().contiguous(), b)
+    dhs = [from_output.pop() + gradients[1].to(fast)]
+    by_gate = (t, b, factors_TBG.shape[2] // h, h)
+    views = [factors_TBG.view(by_gate), dz_TBG.view(by_gate), dz_TBG, kept_TBH]
+    steps = zip(*(view.unbind() for view in views), from_output, strict=True)
+    for factors, dz_gates, dz, kept, before in reversed(list(steps)):
+        torch.mul(factors, dhs[-1].unsqueeze(1), out=dz_gates)
+        dhs.append(backwards(dz, torch.addcmul(before, dhs[-1], kept)))
+    return dhs
+
+
 class _GRU(torch.autograd.Function):
     """The window, differentiable with respect to everything but the gradient itself."""
 
@@ -95,10 +137,7 @@ class _GRU(torch.autograd.Function):
         z_TBG += b_hh.to(fast)
         gates_TBG = x_TBI.new_empty(t, b, 3 * h, dtype=exact)  # r, z and q
         n_TBH = torch.empty_like(zn_TBH)
-        h_TBH = x_TBI.new_empty(t + 1, b, h, dtype=exact)
-        h_TBH[0] = h_BH
-        fast_TBH = h_TBH if fast == exact else torch.empty_like(h_TBH, dtype=fast)
-        fast_TBH[0] = h_BH
+        h_TBH, fast_TBH = _states(h_BH, t, exact, fast)
         recurrent = product(w_hh, b)
         states, fast_states = h_TBH.unbind(), fast_TBH.unbind()
         views = [z_TBG, zn_TBH, gates_TBG, gates_TBG[..., : 2 * h], *gates_TBG.chunk(3, 2), n_TBH]
@@ -125,16 +164,7 @@ class _GRU(torch.autograd.Function):
         dz_TBG = torch.empty_like(gates_TBG, dtype=fast)  # of r, z and q before the σ
         factors_TBG, for_n_TBH = _factors(gates_TBG, n_TBH, h_TBH[:-1], fast)
         kept_TBH = gates_TBG[..., h : 2 * h].to(fast)
-        from_output = [torch.zeros_like(kept_TBH[0]), *gradients[0].to(fast).unbind()]
-        backwards = product(w_hh.t().contiguous(), b)
-        dh = from_output.pop() + gradients[1].to(fast)
-        dhs = [dh]
-        views = [factors_TBG.view(t, b, 3, h), dz_TBG.view(t, b, 3, h), dz_TBG, kept_TBH]
-        steps = zip(*(view.unbind() for view in views), from_output, strict=True)
-        for factors, dz_gates, dz, kept, before in reversed(list(steps)):
-            torch.mul(factors, dh.unsqueeze(1), out=dz_gates)
-            dh = backwards(dz, torch.addcmul(before, dh, kept))
-            dhs.append(dh)
+        dhs = _through_time(factors_TBG, kept_TBH, gradients, w_hh, dz_TBG)
         dn_TBH = for_n_TBH.mul_(torch.stack(dhs[-2::-1]))  # of n before the tanh
         dz_NG, dn_NH = dz_TBG.view(t * b, -1), dn_TBH.view(t * b, -1)
         ones = dz_NG.new_ones(1, t * b)
@@ -145,7 +175,7 @@ class _GRU(torch.autograd.Function):
         dw_ih = dz_NG.t() @ x_NI
         dx = (dz_NG @ w_ih).view(t, b, -1) if ctx.needs_input_grad[0] else None
         weights = [g.to(exact) for g in (dw_ih, dw_hh, db_ih[0], db_hh[0])]
-        return (dx, dh.to(exact), *weights, None)
+        return (dx, dhs[-1].to(exact), *weights, None)
 
 
 def _factors(
@@ -184,10 +214,7 @@ class _SimpleGRU(torch.autograd.Function):
         w_ih, w_hh = w_ih.to(fast), w_hh.to(fast)
         x_NI, z_TBG = projected(x_TBI, w_ih, b_ih + b_hh)
         gates_TBG = x_TBI.new_empty(t, b, 2 * h, dtype=exact)  # z and n
-        h_TBH = x_TBI.new_empty(t + 1, b, h, dtype=exact)
-        h_TBH[0] = h_BH
-        fast_TBH = h_TBH if fast == exact else torch.empty_like(h_TBH, dtype=fast)
-        fast_TBH[0] = h_BH
+        h_TBH, fast_TBH = _states(h_BH, t, exact, fast)
         recurrent = product(w_hh, b)
         states, fast_states = h_TBH.unbind(), fast_TBH.unbind()
         views = [z_TBG, gates_TBG, *gates_TBG.chunk(2, 2)]
@@ -209,8 +236,7 @@ class _SimpleGRU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x_NI, w_ih, w_hh, gates_TBG, h_TBH, fast_TBH = ctx.saved_tensors
-        (t, b, _), h = gates_TBG.shape, w_hh.shape[1]
-        exact, fast = gates_TBG.dtype, w_hh.dtype
+        h, exact, fast = w_hh.shape[1], gates_TBG.dtype, w_hh.dtype
         kept_TBH, n_TBH = gates_TBG.chunk(2, 2)
         # what the gradient of h' is multiplied by to give those of z and n before the activation
         factors_TBG = torch.empty_like(gates_TBG, dtype=fast)
@@ -218,13 +244,6 @@ class _SimpleGRU(torch.autograd.Function):
         factors_TBG[..., h:] = tanh_backward(1 - kept_TBH, n_TBH)
         dz_TBG = torch.empty_like(factors_TBG)
         kept_TBH = kept_TBH.to(fast)
-        from_output = [torch.zeros_like(kept_TBH[0]), *gradients[0].to(fast).unbind()]
-        backwards = product(w_hh.t().contiguous(), b)
-        dh = from_output.pop() + gradients[1].to(fast)
-        views = [factors_TBG.view(t, b, 2, h), dz_TBG.view(t, b, 2, h), dz_TBG, kept_TBH]
-        steps = zip(*(view.unbind() for view in views), from_output, strict=True)
-        for factors, dz_gates, dz, kept, before in reversed(list(steps)):
-            torch.mul(factors, dh.unsqueeze(1), out=dz_gates)
-            dh = backwards(dz, torch.addcmul(before, dh, kept))
+        dh = _through_time(factors_TBG, kept_TBH, gradients, w_hh, dz_TBG)[-1]
         dx, *weights = weight_gradients(ctx, dz_TBG, x_NI, w_ih, fast_TBH, exact)
         return (dx, dh.to(exact), *weights, None)

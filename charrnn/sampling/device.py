@@ -30,7 +30,7 @@ from charrnn.models.runner import Runner, chosen_logprobs
 from charrnn.rng import GAMMA, MIX_1, MIX_2, stream_keys
 from charrnn.sampling.batch import in_order
 from charrnn.sampling.writer import Request, Sample, Writer, is_watchful, new_writer
-from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, UNK_ID, Vocabulary
+from charrnn.vocab import EOS_ID, FIRST_CHARACTER_ID, FOLLOWERS, UNK_ID, Vocabulary
 
 ROWS, BLOCK = 4096, 32
 """Most streams side by side, and most steps of a block."""
@@ -292,14 +292,13 @@ class Utf8:
         n_states, n_ids = len(UTF8_STATES), len(vocabulary)
         banned_UV = np.zeros((n_states, n_ids), bool)
         next_UV = np.zeros((n_states, n_ids), np.int64)
-        numbers = {begun: number for number, begun in enumerate(UTF8_STATES)}
         for number, begun in enumerate(UTF8_STATES):
             decoder = vocabulary.decoder()
             for byte in begun:
                 decoder.feed(byte + FIRST_CHARACTER_ID)
             banned_UV[number, list(decoder.banned())] = True
             for byte in range(256):
-                next_UV[number, byte + FIRST_CHARACTER_ID] = _after(number, byte, numbers)
+                next_UV[number, byte + FIRST_CHARACTER_ID] = _after(begun, byte)
         self._banned_UV = runner.placed(banned_UV)
         self._next_UV = runner.placed(next_UV)
         self._state_B = torch.zeros(rows, dtype=torch.int64, device=runner.device)
@@ -327,15 +326,12 @@ class Utf8:
         return ((self._state_B == 0) & (ids_B != EOS_ID)).long()
 
 
-def _after(state: int, byte: int, numbers: dict[bytes, int]) -> int:
-    """Return the number of the state after a byte that may come."""
-    if state:  # a continuation: one byte less to come
-        left = {1: 0, 2: 1, 3: 2, 4: 1, 5: 1, 6: 2, 7: 2}
-        return left[state]
-    begun = bytes([byte])
-    if begun in numbers:
-        return numbers[begun]
-    return 0 if byte < 0xC2 else 1 if byte < 0xE0 else 2 if byte < 0xF0 else 3
+def _after(begun: bytes, byte: int) -> int:
+    """Return the number of the state after a byte that may come, in `UTF8_STATES`."""
+    if begun:  # the states of one, two and three more bytes of any kind have these numbers
+        return FOLLOWERS[begun[0]] - len(begun)
+    first = bytes([byte])
+    return UTF8_STATES.index(first) if first in UTF8_STATES else FOLLOWERS.get(byte, 0)
 
 
 class Repeats:

@@ -415,6 +415,31 @@ def find_model(
     raise ModelFileError(f"the bundled model is missing ({BUILTIN_MODEL}): install charrnn again")
 
 
+def require_new_file(out: Path, *, force: bool) -> None:
+    """See that a file for others may be written.
+
+    Args:
+        out: the file.
+        force: it may exist.
+
+    Raises:
+        ConfigError: it is a folder, lies in the directory of a run, or exists.
+    """
+    require_possible(out, "out")
+    if out.is_dir():
+        raise ConfigError(f"names a folder, {out}: name a file in it", field="out")
+    if RunDirectory(out.parent).is_taken:
+        raise ConfigError(
+            f"names {out}, in the directory of a run: name a file elsewhere", field="out"
+        )
+    if out.is_file() and not force:
+        raise ConfigError(
+            f"is a file that exists, {out}: name another one, or replace it (--force; in Python "
+            "force=True)",
+            field="out",
+        )
+
+
 def _model_hint(given: Path, root: Path) -> str:
     """Return what may be meant by a path that has no model."""
     if given.is_dir() and RunDirectory(given).is_running:

@@ -46,6 +46,14 @@ MIN_HIDDEN = 64
 """Units below which converting to bfloat16 costs more than the products save."""
 
 
+def leave_cores_to_threads() -> None:
+    """Let NumPy multiply on one thread, for work whose parts have a thread each.
+
+    It heeds that only if it is not loaded yet, and a number that the user has set stays.
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 def require_torch() -> None:
     """See that torch is installed, without the second that importing it takes.
 
